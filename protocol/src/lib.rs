@@ -1,0 +1,2 @@
+//! The Kafka wire: codec, messages, record batches, compression.
+#![warn(missing_docs)]

@@ -1,0 +1,15 @@
+//! The metadata quorum: what must be agreed on is a record in one Raft log.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`ids`] | identities and epochs, named once for the whole house |
+//! | [`record`] | `MetadataRecord`s: the facts in the log, and their bytes |
+//! | [`image`] | `MetadataImage`: everything the log says, immutable, shared by `Arc`; its snapshot |
+//! | [`delta`] | `MetadataDelta`: what a batch of records changed; `MetadataLoader` and `MetadataPublisher`s |
+//! | [`controller`] | the active controller's decisions: records out of requests |
+//! | [`quorum`] | openraft behind a `MetadataQuorum` handle: log, network, formation, observers |
+//!
+//! This package knows neither RocksDB nor Kafka's messages: its thousands of simulated runs build without C++.
+#![warn(missing_docs)]
+
+pub mod ids;

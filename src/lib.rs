@@ -1,0 +1,2 @@
+//! Rookery: a Kafka-compatible broker.
+#![warn(missing_docs)]
