@@ -1,2 +1,22 @@
-//! Rookery: a Kafka-compatible broker.
+//! Rookery: a Kafka-compatible broker in one binary.
+//!
+//! Unmodified Kafka clients talk to it. What must be agreed on is a record in one Raft log (package `rookery-raft`);
+//! partition data lies in RocksDB-backed logs, replicated Kafka-style and fsynced before it is acknowledged;
+//! gossip suspects failures, the metadata log decides them.
+//!
+//! # The house
+//!
+//! An arrow may only point down; `scripts/check-layers` holds that.
+//!
+//! | layer | room | what it does |
+//! |---|---|---|
+//! | 6 | `main`, [`cli`] | process, signals, command line |
+//! | 0 | [`telemetry`] | the process's own log and metrics |
+//! | 0 | [`config`] | settings: flags over environment over file over defaults |
+//! | 0 | `rookery-raft` | metadata: records, image, delta, controller, quorum |
+//! | 0 | `rookery-protocol` | the Kafka wire: codec, messages, record batches, compression |
 #![warn(missing_docs)]
+
+pub mod cli;
+pub mod config;
+pub mod telemetry;
