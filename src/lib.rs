@@ -11,6 +11,7 @@
 //! | layer | room | what it does |
 //! |---|---|---|
 //! | 6 | `main`, [`cli`] | process, signals, command line |
+//! | 4 | [`net`] | Kafka listeners: sockets, frames, budgets |
 //! | 0 | [`telemetry`] | the process's own log and metrics |
 //! | 0 | [`config`] | settings: flags over environment over file over defaults |
 //! | 0 | `rookery-raft` | metadata: records, image, delta, controller, quorum |
@@ -19,4 +20,5 @@
 
 pub mod cli;
 pub mod config;
+pub mod net;
 pub mod telemetry;
