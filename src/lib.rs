@@ -11,6 +11,7 @@
 //! | layer | room | what it does |
 //! |---|---|---|
 //! | 6 | `main`, [`cli`] | process, signals, command line |
+//! | 4 | [`admin`] | HTTP admin API |
 //! | 4 | [`net`] | Kafka listeners: sockets, frames, budgets |
 //! | 0 | [`telemetry`] | the process's own log and metrics |
 //! | 0 | [`config`] | settings: flags over environment over file over defaults |
@@ -18,6 +19,7 @@
 //! | 0 | `rookery-protocol` | the Kafka wire: codec, messages, record batches, compression |
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod net;
