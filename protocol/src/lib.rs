@@ -21,6 +21,9 @@
 #![warn(missing_docs)]
 
 pub mod codec;
+pub mod error;
 pub mod messages;
+pub mod versions;
 
+pub use error::ErrorCode;
 pub use smol_str::SmolStr;
