@@ -20,7 +20,9 @@
 //! never copied: decoded records are slices of the frame, and encoded ones are segments of their own.
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod codec;
+pub mod compression;
 pub mod error;
 pub mod messages;
 pub mod versions;
