@@ -13,4 +13,6 @@
 #![warn(missing_docs)]
 
 pub mod ids;
+pub mod image;
+pub mod record;
 pub mod quorum;
