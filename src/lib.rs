@@ -24,3 +24,4 @@ pub mod cli;
 pub mod config;
 pub mod net;
 pub mod telemetry;
+pub mod storage;
