@@ -273,6 +273,16 @@ impl Fetcher {
         Some(ReplicaProgress { broker: self.broker, broker_epoch: self.broker_epoch, session, synced })
     }
 
+    /// A progress message did not count: its fetch had not arrived yet, or it was lost. Says it again.
+    pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
+        if self.in_flight == Some(progress.session) {
+            self.unsaid.extend(progress.synced.iter().map(|(id, ..)| *id).filter(|id| self.partitions.contains_key(id)));
+        } else {
+            let ids = progress.synced.iter().map(|(id, ..)| *id);
+            self.changed.extend(ids.filter(|id| self.partitions.get(id).is_some_and(|state| !state.busy)));
+        }
+    }
+
     /// The answer to the fetch in flight.
     pub fn on_response(&mut self, response: ReplicaFetchResponse, now: Duration) -> Vec<FetchEvent> {
         let Some(turn) = self.in_flight.take() else { return Vec::new() };

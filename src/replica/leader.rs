@@ -367,18 +367,41 @@ impl LeaderState {
         }
     }
 
+    /// A follower does not fetch here any more.
+    pub fn follower_left(&mut self, from: NodeId) {
+        if let Some(follower) = self.followers.get_mut(&from) {
+            follower.fetched = None;
+        }
+    }
+
     /// Whether this leader may still speak for the partition (architecture, "Failure"): confirmed within the lease by a
     /// heartbeat answer, or by fetches in this epoch from every other member of the maximal ISR. One that is alone in its
     /// ISR although others are assigned needs heartbeats; one without other replicas needs nobody.
     ///
-    /// `heartbeat` is when the last answered heartbeat was *sent*. The lease bounds staleness; no safety rests on it.
-    pub fn has_standing(&self, heartbeat: Option<Duration>, now: Duration, lease: Duration) -> bool {
+    /// `heartbeat` is when the last answered heartbeat was *sent*; `fetches` when each follower broker last sent a fetch,
+    /// which need not mention an idle partition. The lease bounds staleness; no safety rests on it.
+    pub fn has_standing(
+        &self,
+        heartbeat: Option<Duration>,
+        fetches: &BTreeMap<NodeId, (BrokerEpoch, Duration)>,
+        now: Duration,
+        lease: Duration,
+    ) -> bool {
         let fresh = |at: Duration| now.saturating_sub(at) <= lease;
         if self.followers.is_empty() || heartbeat.is_some_and(fresh) {
             return true;
         }
+        let confirms = |id: &NodeId, follower: &FollowerReplica| {
+            let broker = fetches.get(id).filter(|(epoch, _)| *epoch == follower.broker_epoch).map(|(_, at)| *at);
+            follower.fetched.is_some_and(|said| fresh(said.at.max(broker.unwrap_or(said.at))))
+        };
         let mut others = self.followers.iter().filter(|(id, _)| self.isr.in_maximal(**id)).peekable();
-        others.peek().is_some() && others.all(|(_, follower)| follower.fetched.is_some_and(|said| fresh(said.at)))
+        others.peek().is_some() && others.all(|(id, follower)| confirms(id, follower))
+    }
+
+    /// The assigned replicas other than the leader.
+    pub fn follower_ids(&self) -> impl Iterator<Item = NodeId> {
+        self.followers.keys().copied()
     }
 }
 
@@ -526,19 +549,24 @@ mod tests {
 
     #[test]
     fn standing_needs_the_controller_or_the_whole_isr() {
-        let lease = Duration::from_secs(3);
+        let (lease, none) = (Duration::from_secs(3), BTreeMap::new());
         let mut leader = leader(&[1, 2, 3], 2);
-        assert!(leader.has_standing(Some(at(7)), at(10), lease));
-        assert!(!leader.has_standing(Some(at(6)), at(10), lease));
+        assert!(leader.has_standing(Some(at(7)), &none, at(10), lease));
+        assert!(!leader.has_standing(Some(at(6)), &none, at(10), lease));
         leader.follower_fetched(NodeId(2), 0, 0, 0, at(9));
-        assert!(!leader.has_standing(None, at(10), lease));
+        assert!(!leader.has_standing(None, &none, at(10), lease));
         leader.follower_fetched(NodeId(3), 0, 0, 0, at(9));
-        assert!(leader.has_standing(None, at(10), lease));
+        assert!(leader.has_standing(None, &none, at(10), lease));
+        assert!(!leader.has_standing(None, &none, at(20), lease));
+        let idle = [(NodeId(2), (BrokerEpoch(12), at(19))), (NodeId(3), (BrokerEpoch(13), at(19)))].into();
+        assert!(leader.has_standing(None, &idle, at(20), lease), "fetches that do not mention an idle partition count");
+        leader.follower_left(NodeId(3));
+        assert!(!leader.has_standing(None, &idle, at(20), lease), "it follows another leader");
 
         let mut alone = super::tests::leader(&[1], 1);
         alone.follower_fetched(NodeId(2), 0, 0, 0, at(9));
-        assert!(!alone.has_standing(None, at(10), lease), "alone in its ISR: heartbeats only");
+        assert!(!alone.has_standing(None, &none, at(10), lease), "alone in its ISR: heartbeats only");
         let only = PartitionState { replicas: vec![NodeId(1)], ..state(&[1], 1) };
-        assert!(LeaderState::new(ME, &only, &BTreeMap::new(), 0, at(0), LAG).has_standing(None, at(99), lease));
+        assert!(LeaderState::new(ME, &only, &BTreeMap::new(), 0, at(0), LAG).has_standing(None, &none, at(99), lease));
     }
 }

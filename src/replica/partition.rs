@@ -46,6 +46,7 @@ use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicI
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Where time comes from.
 pub trait Clock: Send + Sync {
@@ -101,14 +102,61 @@ impl Default for ReplicaConfig {
 pub struct ReplicaContext {
     /// This broker.
     pub node: NodeId,
-    /// Its present registration.
-    pub broker_epoch: BrokerEpoch,
     /// Settings.
     pub config: ReplicaConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Who is told.
     pub events: Arc<dyn PartitionEvents>,
+    confirmations: Mutex<Confirmations>,
+}
+
+/// Who has lately confirmed that this broker is not cut off.
+#[derive(Debug)]
+struct Confirmations {
+    broker_epoch: BrokerEpoch,
+    heartbeat: Option<Duration>,
+    fetches: BTreeMap<NodeId, (BrokerEpoch, Duration)>,
+}
+
+impl ReplicaContext {
+    /// For the partitions of broker `node`, registered under `broker_epoch`.
+    pub fn new(
+        (node, broker_epoch): (NodeId, BrokerEpoch),
+        config: ReplicaConfig,
+        clock: Arc<dyn Clock>,
+        events: Arc<dyn PartitionEvents>,
+    ) -> Self {
+        let confirmations = Confirmations { broker_epoch, heartbeat: None, fetches: BTreeMap::new() };
+        Self { node, config, clock, events, confirmations: Mutex::new(confirmations) }
+    }
+
+    /// The present registration of this broker.
+    pub fn broker_epoch(&self) -> BrokerEpoch {
+        self.confirmations.lock().broker_epoch
+    }
+
+    /// This broker registered anew.
+    pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {
+        self.confirmations.lock().broker_epoch = epoch;
+    }
+
+    /// The controller answered the heartbeat that was **sent** at `sent`.
+    pub fn heartbeat_answered(&self, sent: Duration) {
+        let mut confirmations = self.confirmations.lock();
+        confirmations.heartbeat = confirmations.heartbeat.max(Some(sent));
+    }
+
+    /// A follower broker sent a fetch of its session: it confirms every partition that is in it.
+    pub fn fetch_heard(&self, from: NodeId, epoch: BrokerEpoch) {
+        let now = self.clock.now();
+        self.confirmations.lock().fetches.insert(from, (epoch, now));
+    }
+
+    pub(super) fn stands(&self, term: &LeaderState, now: Duration) -> bool {
+        let confirmations = self.confirmations.lock();
+        term.has_standing(confirmations.heartbeat, &confirmations.fetches, now, self.config.lease)
+    }
 }
 
 /// What a replica is at the moment.
@@ -171,6 +219,8 @@ pub(super) struct Replication {
     pub following: Option<LeaderEpoch>,
     /// The open of the store whose commits count.
     generation: StoreGeneration,
+    /// Whoever watches the high watermark of this term.
+    watched: Option<watch::Sender<i64>>,
 }
 
 /// One replica of one partition. See the module for its roles and locks.
@@ -196,6 +246,7 @@ impl Partition {
                 leading: None,
                 following: None,
                 generation: log.generation(),
+                watched: None,
             }),
             role: RwLock::new(RoleState {
                 role: Role::Offline,
@@ -243,6 +294,26 @@ impl Partition {
     /// The high watermark as known here.
     pub fn high_watermark(&self) -> i64 {
         self.replication.lock().high_watermark.offset()
+    }
+
+    /// The high watermark of one term and its advances; the sender goes with the term.
+    pub fn watch_high_watermark(&self, leader_epoch: LeaderEpoch) -> Result<watch::Receiver<i64>, ReplicaError> {
+        let mut replication = self.replication.lock();
+        let high_watermark = replication.high_watermark.offset();
+        if replication.leading.as_ref().is_none_or(|term| term.leader_epoch() != leader_epoch) {
+            return Err(ReplicaError::NotLeaderOrFollower);
+        }
+        let sender = replication.watched.get_or_insert_with(|| watch::Sender::new(high_watermark));
+        Ok(sender.subscribe())
+    }
+
+    /// The log of one term, to read all of it, committed or not: for a coordinator that replays its own partition.
+    pub fn log_as_leader(&self, leader_epoch: LeaderEpoch) -> Result<Arc<PartitionLog>, ReplicaError> {
+        let role = self.role.read();
+        if role.role != Role::Leader || role.leader_epoch != leader_epoch {
+            return Err(ReplicaError::NotLeaderOrFollower);
+        }
+        Ok(Arc::clone(&role.log))
     }
 
     /// Looks at the leader's knowledge; `None` when this replica does not lead.
@@ -312,13 +383,14 @@ impl Partition {
             return Err(error.into());
         }
         let offsets = role.log.offsets();
-        let me = (self.context.node, self.context.broker_epoch);
+        let me = (self.context.node, self.context.broker_epoch());
         let term = LeaderState::new(me, state, brokers, offsets.log_end, now, self.context.config.lag_max);
         #[cfg(test)]
         let term = term.with_planted(self.context.config.planted);
         role.role = Role::Leader;
         let mut replication = self.replication.lock();
         replication.following = None;
+        replication.watched = None;
         // Waiting produces of an earlier term of ours stay: this log was never cut meanwhile, and their records are in it.
         replication.leading = Some(term);
         Ok(Applied::BecameLeader)
@@ -394,6 +466,7 @@ impl Partition {
     fn stop_leading(&self, following: Option<LeaderEpoch>) -> Waiting {
         let mut replication = self.replication.lock();
         replication.leading = None;
+        replication.watched = None;
         replication.following = following;
         Waiting { produces: self.produces.lock().drain(), fetches: self.fetches.lock().drain() }
     }
@@ -406,7 +479,7 @@ impl Partition {
     pub(super) fn advance(&self, leader_epoch: LeaderEpoch, offsets: LogOffsets, now: Duration) {
         let (moved, high_watermark, proposal) = {
             let mut replication = self.replication.lock();
-            let Replication { high_watermark, leading, .. } = &mut *replication;
+            let Replication { high_watermark, leading, watched, .. } = &mut *replication;
             let Some(term) = leading.as_mut().filter(|term| term.leader_epoch() == leader_epoch) else { return };
             #[cfg(test)]
             let offsets = match self.context.config.planted {
@@ -416,6 +489,9 @@ impl Partition {
                 _ => offsets,
             };
             let moved = term.advance(high_watermark, offsets.synced_end, offsets.log_end, now);
+            if let Some(watched) = watched {
+                watched.send_replace(high_watermark.offset());
+            }
             (moved, *high_watermark, term.propose_expand(*high_watermark, now))
         };
         if moved {

@@ -46,8 +46,6 @@ pub struct AppendRequest {
     pub origin: AppendOrigin,
     /// Only in this leader epoch; `NONE` in any. A coordinator names the epoch it was elected in.
     pub leader_epoch: LeaderEpoch,
-    /// When the controller last confirmed this broker.
-    pub heartbeat: Option<Duration>,
 }
 
 /// An append that was accepted; it is acknowledged when [`AppendOutcome::acknowledged`] completes.
@@ -96,7 +94,7 @@ impl Partition {
     pub fn append_as_leader(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
         let now = self.context.clock.now();
         let role = self.role.read();
-        self.check_leads(&role, how.leader_epoch, how.heartbeat, now)?;
+        self.check_leads(&role, how.leader_epoch, now)?;
         let mut permit = None;
         if how.acks == RequiredAcks::All {
             if self.with_leader(super::leader::LeaderState::is_under_min_isr).unwrap_or(true) {
@@ -141,24 +139,52 @@ impl Partition {
         &self,
         role: &RoleState,
         current_leader_epoch: LeaderEpoch,
-        heartbeat: Option<Duration>,
         now: Duration,
     ) -> Result<(), ReplicaError> {
         check_epoch(role, current_leader_epoch)?;
-        let lease = self.context.config.lease;
-        let stands = role.role == Role::Leader
-            && self.with_leader(|term| term.has_standing(heartbeat, now, lease)).unwrap_or(false);
+        let stands =
+            role.role == Role::Leader && self.with_leader(|term| self.context.stands(term, now)).unwrap_or(false);
         if stands { Ok(()) } else { Err(ReplicaError::NotLeaderOrFollower) }
     }
 
-    /// A follower's fetch: checks both epochs, then divergence; only then what it says counts (invariant 6).
+    /// A follower mentions a partition in a fetch: checks both epochs, then divergence; only then what it says counts
+    /// (architecture, invariant 6). What it gets is for [`follower_read`](Self::follower_read) to say.
     pub fn follower_fetch(
+        &self,
+        from: NodeId,
+        broker_epoch: BrokerEpoch,
+        asked: &FetchPartition,
+    ) -> Result<(), ReplicaError> {
+        let now = self.context.clock.now();
+        let role = self.role.read();
+        self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
+        let offsets = role.log.offsets();
+        if diverges(&role.log, asked).is_some() || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted) {
+            return Ok(());
+        }
+        if let Some(term) = self.replication.lock().leading.as_mut() {
+            term.follower_fetched(from, asked.wanted, asked.synced, offsets.log_end, now);
+        }
+        let term = role.leader_epoch;
+        drop(role);
+        self.advance(term, offsets, now);
+        Ok(())
+    }
+
+    /// A follower follows this partition here no more: its earlier fetches confirm nothing.
+    pub fn follower_left(&self, from: NodeId) {
+        if let Some(term) = self.replication.lock().leading.as_mut() {
+            term.follower_left(from);
+        }
+    }
+
+    /// What there is for a follower at its last position. Changes nothing, so it may be asked again while a fetch waits.
+    pub fn follower_read(
         &self,
         from: NodeId,
         broker_epoch: BrokerEpoch,
         asked: FetchPartition,
     ) -> Result<FollowerRead, ReplicaError> {
-        let now = self.context.clock.now();
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
         let offsets = role.log.offsets();
@@ -166,27 +192,17 @@ impl Partition {
             id: self.id(),
             error: 0,
             leader_epoch: role.leader_epoch,
-            high_watermark: 0,
+            high_watermark: self.high_watermark(),
             log_start: offsets.log_start,
             diverging: diverges(&role.log, &asked),
             batches: Vec::new(),
         };
-        let mut read = FollowerRead { log: Arc::clone(&role.log), asked, answer, upper_bound: offsets.log_end };
-        if read.answer.diverging.is_none() {
-            if asked.wanted < offsets.log_start || asked.wanted > offsets.log_end {
-                let (log_start, end) = (offsets.log_start, offsets.log_end);
-                return Err(ReplicaError::OffsetOutOfRange { offset: asked.wanted, log_start, end });
-            }
-            if let Some(term) = self.replication.lock().leading.as_mut() {
-                term.follower_fetched(from, asked.wanted, asked.synced, offsets.log_end, now);
-            }
+        let inside = (offsets.log_start..=offsets.log_end).contains(&asked.wanted);
+        if answer.diverging.is_none() && !inside {
+            let (log_start, end) = (offsets.log_start, offsets.log_end);
+            return Err(ReplicaError::OffsetOutOfRange { offset: asked.wanted, log_start, end });
         }
-        drop(role);
-        if read.answer.diverging.is_none() {
-            self.advance(read.answer.leader_epoch, offsets, now);
-        }
-        read.answer.high_watermark = self.high_watermark();
-        Ok(read)
+        Ok(FollowerRead { log: Arc::clone(&role.log), asked, answer, upper_bound: offsets.log_end })
     }
 
     /// What a follower has synced while its fetch is parked here.

@@ -90,6 +90,13 @@ impl ReplicaSession {
         turn == (SessionTurn { id: self.id, epoch: self.epoch }) && broker_epoch == self.broker_epoch
     }
 
+    /// A follower has synced more of a partition: what is read again meanwhile must not say less.
+    pub fn progressed(&mut self, id: TopicIdPartition, synced: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.asked.synced = known.asked.synced.max(synced.min(known.asked.wanted));
+        }
+    }
+
     /// The log end moved, or its leadership changed. `true`: a parked fetch should look.
     pub fn mark_ready(&mut self, id: TopicIdPartition) -> bool {
         self.known.get(&id).is_some_and(|known| !known.answered) && self.ready.insert(id)
