@@ -132,13 +132,13 @@ pub struct StoreIdentity {
     pub cluster_id: ClusterId,
 }
 
-/// How much a read may return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreReadLimit {
-    /// Stop before the batch that would exceed this many bytes.
-    pub max_bytes: usize,
-    /// Return the first batch even if it alone exceeds `max_bytes`.
-    pub at_least_one: bool,
+/// A batch under its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// The key.
+    pub last_offset: i64,
+    /// The batch as on the wire.
+    pub batch: Bytes,
 }
 
 /// The disk under partition logs. See the module's contract.
@@ -171,14 +171,15 @@ pub trait LogStore: Send + Sync + 'static {
     /// Every partition, in order of id. Blocks.
     fn partitions(&self) -> Result<Vec<StoredPartition>, StorageError>;
 
-    /// Batches whose last offset is in the range, ascending. Blocks.
+    /// Batches whose last offset is in the range, ascending: the first in any case, more while the sum stays within
+    /// `max_bytes`. Blocks.
     fn read_batches(
         &self,
         partition: LocalPartitionId,
         class: LogClass,
         last_offsets: Range<i64>,
-        limit: StoreReadLimit,
-    ) -> Result<Vec<Bytes>, StorageError>;
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, StorageError>;
 
     /// The largest last offset in the range, if there is a batch in it. Blocks.
     fn last_offset_in(

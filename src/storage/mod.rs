@@ -49,7 +49,7 @@ pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
 pub use log_class::LogClass;
 pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};
-// pub use memory_store::MemoryStore;
+pub use memory_store::MemoryStore;
 pub use partition_log::{
     AppendInfo, AppendOrigin, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit, TimestampType,
 };
