@@ -25,3 +25,4 @@ pub mod config;
 pub mod net;
 pub mod telemetry;
 pub mod storage;
+pub mod replica;

@@ -1,0 +1,139 @@
+//! What a follower does with its leader's answers. Every call names the leader epoch that was asked in, and is refused
+//! when the partition follows another by now.
+
+use super::error::ReplicaError;
+use super::fetcher::FetchPosition;
+use super::message::DivergingEpoch;
+use super::partition::{Partition, Role, RoleState, position};
+use crate::storage::PartitionLog;
+use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
+use rookery_raft::ids::LeaderEpoch;
+use std::sync::Arc;
+
+impl Partition {
+    /// Queues the leader's batches behind the log end and takes over its high watermark. Does not block; the synced end
+    /// follows by [`PartitionEvents::follower_synced`](super::partition::PartitionEvents::follower_synced).
+    pub fn append_as_follower(
+        &self,
+        leader_epoch: LeaderEpoch,
+        batches: &[Bytes],
+        high_watermark: i64,
+    ) -> Result<FetchPosition, ReplicaError> {
+        let role = self.follows(leader_epoch)?;
+        let now_ms = self.context.clock.wall_ms();
+        for batch in batches {
+            role.log.append_as_follower(batch.clone(), now_ms)?;
+        }
+        let offsets = role.log.offsets();
+        let (moved, known) = {
+            let mut replication = self.replication.lock();
+            let moved = replication.high_watermark.follow(high_watermark, offsets.log_start, offsets.log_end);
+            (moved, replication.high_watermark.offset())
+        };
+        if moved {
+            let reached = self.fetches.lock().reach(known);
+            for waiter in reached {
+                waiter.wake();
+            }
+        }
+        Ok(position(&role.log))
+    }
+
+    /// The leader's log starts later: so does this one, but never above the high watermark. **Blocks** (reads).
+    pub fn follow_log_start(&self, leader_epoch: LeaderEpoch, leader_log_start: i64) -> Result<(), ReplicaError> {
+        let role = self.follows(leader_epoch)?;
+        let start = leader_log_start.min(self.high_watermark());
+        if start > role.log.offsets().log_start {
+            role.log.advance_log_start(start)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what the leader does not have (KIP-101, KIP-279): down to where the diverging epoch, or the largest one
+    /// below it that this log knows, ends in **both** logs. One step may not be enough; the next fetch finds out.
+    /// **Blocks** (reads).
+    pub fn truncate(
+        &self,
+        leader_epoch: LeaderEpoch,
+        diverging: DivergingEpoch,
+    ) -> Result<FetchPosition, ReplicaError> {
+        let role = self.follows(leader_epoch)?;
+        #[cfg(test)]
+        if self.context.config.planted == Some(super::simulation::Planted::SkipTruncation) {
+            // Pretends: asks on from where the leader is, with the old tail in place.
+            return Ok(FetchPosition { last_epoch: LeaderEpoch::NONE, ..position(&role.log) });
+        }
+        let offsets = role.log.offsets();
+        let here = role.log.end_offset_for_epoch(diverging.epoch).map_or(offsets.log_end, |here| here.end_offset);
+        let end = here.min(diverging.end_offset);
+        let high_watermark = self.high_watermark();
+        if end < high_watermark {
+            // Possible only after an unclean election, or a loss of synced data on every eligible replica.
+            tracing::warn!(partition = %self.id(), end, high_watermark, "truncating below the high watermark");
+        }
+        let end = if end < offsets.log_start {
+            role.log.truncate_fully_and_start_at(end)?;
+            end
+        } else {
+            role.log.truncate_to(end)?
+        };
+        self.replication.lock().high_watermark.truncate_to(end);
+        tracing::info!(partition = %self.id(), %leader_epoch, from = offsets.log_end, to = end, "truncated to the leader's log");
+        Ok(position(&role.log))
+    }
+
+    /// The wanted offset is not in the leader's log. If the leader's log begins above this one's end (or this one is
+    /// empty), nothing here is worth keeping: starts over at the leader's log start. Anything else is left alone, since
+    /// throwing records away could throw away the last copy; the next registration or the leader's progress resolves it.
+    pub fn restart(&self, leader_epoch: LeaderEpoch, leader_log_start: i64) -> Result<FetchPosition, ReplicaError> {
+        let role = self.follows(leader_epoch)?;
+        let offsets = role.log.offsets();
+        let empty = offsets.log_start == offsets.log_end;
+        if leader_log_start > offsets.log_end || (empty && leader_log_start != offsets.log_end) {
+            role.log.truncate_fully_and_start_at(leader_log_start)?;
+            let offsets = role.log.offsets();
+            let high_watermark = self.high_watermark();
+            self.replication.lock().high_watermark.follow(high_watermark, offsets.log_start, offsets.log_end);
+            tracing::info!(partition = %self.id(), %leader_epoch, leader_log_start, "started over at the leader's log start");
+            return Ok(position(&role.log));
+        }
+        Err(ReplicaError::OffsetOutOfRange {
+            offset: offsets.log_end,
+            log_start: leader_log_start,
+            end: offsets.log_end,
+        })
+    }
+
+    /// Where the log of a follower stands now.
+    pub fn follower_position(&self, leader_epoch: LeaderEpoch) -> Result<FetchPosition, ReplicaError> {
+        Ok(position(&self.follows(leader_epoch)?.log))
+    }
+
+    fn follows(&self, leader_epoch: LeaderEpoch) -> Result<RwLockReadGuard<'_, RoleState>, ReplicaError> {
+        let role = self.role.read();
+        if matches!(role.role, Role::Follower(_)) && role.leader_epoch == leader_epoch {
+            Ok(role)
+        } else {
+            Err(ReplicaError::NotLeaderOrFollower)
+        }
+    }
+
+    /// Moves the log start up to `offset`, for DeleteRecords and retention; never above the high watermark. **Blocks**
+    /// (reads).
+    pub fn delete_records(&self, offset: i64) -> Result<i64, ReplicaError> {
+        let log: Arc<PartitionLog> = self.log();
+        let (offsets, high_watermark) = (log.offsets(), self.high_watermark());
+        // DeleteRecords names the high watermark by -1.
+        let start = if offset == -1 { high_watermark } else { offset };
+        if start < 0 || start > high_watermark {
+            let log_start = offsets.log_start;
+            return Err(ReplicaError::OffsetOutOfRange { offset, log_start, end: high_watermark });
+        }
+        if start > offsets.log_start {
+            log.advance_log_start(start)?;
+            self.context.events.high_watermark_moved(self.id());
+        }
+        Ok(log.offsets().log_start)
+    }
+}
