@@ -55,6 +55,8 @@ mod server;
 mod service;
 mod session;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use address_book::{AddressBook, PeerAddress};

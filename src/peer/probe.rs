@@ -43,8 +43,9 @@ pub(super) async fn probe(
     timeout: Duration,
 ) -> ProbeOutcome {
     let started = Instant::now();
-    // One limit for all of it: the smaller ones within would only hide which was meant.
-    let config = PeerConfig { connect_timeout: timeout, handshake_timeout: timeout, ..config.clone() };
+    // One limit for all of it: the ones within must not come first.
+    let within = timeout.saturating_mul(2);
+    let config = PeerConfig { connect_timeout: within, handshake_timeout: within, ..config.clone() };
     let asked = async {
         let (mut stream, identity) = dial(node, Lane::Probe, entry, local, &config).await?;
         ping(&mut stream, config.lane(Lane::Probe).frame_bytes_max)
