@@ -26,3 +26,4 @@ pub mod net;
 pub mod telemetry;
 pub mod storage;
 pub mod replica;
+pub mod peer;
