@@ -15,5 +15,5 @@
 pub mod delta;
 pub mod ids;
 pub mod image;
-pub mod record;
 pub mod quorum;
+pub mod record;

@@ -1,7 +1,8 @@
 //! One client connection: a reader that runs requests in order, a writer that answers in order.
 
 use super::budget::{RequestBudget, RequestBytes};
-use super::{ConnectionInfo, Handled, RequestHandler, Segments};
+use super::outgoing::Outgoing;
+use super::{ConnectionInfo, Handled, RequestHandler};
 use bytes::{Bytes, BytesMut};
 use std::future::pending;
 use std::io;
@@ -33,6 +34,9 @@ const READ_BUFFER_BYTES: usize = 8 << 10;
 /// After a stop was asked for, time for answers that are already due.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// What became of a request, and the part of the budget that it holds until it is answered.
+type Answered = (Handled, RequestBytes);
+
 /// Why a connection ended, where that is worth a line.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -58,7 +62,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let (input, mut output) = stream.split();
-    let (queue, mut responses) = mpsc::channel::<Handled>(IN_FLIGHT_MAX);
+    let (queue, mut responses) = mpsc::channel::<Answered>(IN_FLIGHT_MAX);
     let mut input = BufReader::with_capacity(READ_BUFFER_BYTES, input);
 
     let read = async {
@@ -71,7 +75,7 @@ pub async fn run(
     };
     let write = async {
         let mut result = Ok(());
-        while let Some(handled) = responses.recv().await {
+        while let Some((handled, _bytes)) = responses.recv().await {
             result = write_response(&mut output, handled).await;
             if result.is_err() {
                 break;
@@ -114,10 +118,10 @@ async fn read_requests(
     handler: &dyn RequestHandler,
     budget: &RequestBudget,
     limits: &ConnectionLimits,
-    queue: &mpsc::Sender<Handled>,
+    queue: &mpsc::Sender<Answered>,
 ) -> Result<(), Ended> {
     loop {
-        let Some((frame, _bytes)) = read_frame(input, budget, limits, queue).await? else {
+        let Some((frame, bytes)) = read_frame(input, budget, limits, queue).await? else {
             return Ok(());
         };
         metrics::counter!("rookery_net_request_bytes_total").increment(frame.len() as u64 + 4);
@@ -126,7 +130,7 @@ async fn read_requests(
             Handled::Close(reason) => return Err(Ended::Refused(reason)),
             handled => handled,
         };
-        if queue.send(handled).await.is_err() {
+        if queue.send((handled, bytes)).await.is_err() {
             return Ok(()); // the writer failed and says so itself
         }
     }
@@ -137,7 +141,7 @@ async fn read_frame(
     input: &mut (impl AsyncRead + Unpin),
     budget: &RequestBudget,
     limits: &ConnectionLimits,
-    queue: &mpsc::Sender<Handled>,
+    queue: &mpsc::Sender<Answered>,
 ) -> Result<Option<(Bytes, RequestBytes)>, Ended> {
     let mut prefix = [0u8; 4];
     loop {
@@ -187,11 +191,10 @@ async fn write_response(output: &mut (impl AsyncWriteExt + Unpin), mut handled: 
             Handled::Later(response) => handled = response.await,
             Handled::NoReply => return Ok(()),
             Handled::Close(reason) => return Err(Ended::Refused(reason)),
-            Handled::Reply(pieces) => {
-                let mut segments = Segments::frame(pieces);
-                metrics::counter!("rookery_net_response_bytes_total")
-                    .increment(bytes::Buf::remaining(&segments) as u64);
-                return Ok(output.write_all_buf(&mut segments).await?);
+            Handled::Reply(frame) => {
+                metrics::counter!("rookery_net_response_bytes_total").increment(frame.len() as u64);
+                let mut outgoing = Outgoing::from(frame);
+                return Ok(output.write_all_buf(&mut outgoing).await?);
             }
         }
     }
@@ -204,6 +207,7 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use parking_lot::Mutex;
+    use rookery_protocol::codec::Encoder;
     use tokio::sync::{Semaphore, oneshot};
     use tokio_util::task::TaskTracker;
 
@@ -212,6 +216,13 @@ mod tests {
     struct Echo {
         parked: Mutex<Vec<oneshot::Sender<()>>>,
         order: Mutex<Vec<Bytes>>,
+    }
+
+    fn reply(body: &Bytes) -> Handled {
+        let mut out = Encoder::new();
+        out.i32(body.len() as i32);
+        out.slice(body);
+        Handled::Reply(out.into_segments())
     }
 
     impl RequestHandler for Echo {
@@ -225,14 +236,14 @@ mod tests {
                         Handled::Later(
                             async move {
                                 let _ = released.await;
-                                Handled::Reply(vec![frame])
+                                reply(&frame)
                             }
                             .boxed(),
                         )
                     }
                     Some(b'n') => Handled::NoReply,
                     Some(b'x') => Handled::Close("asked to".into()),
-                    _ => Handled::Reply(vec![frame]),
+                    _ => reply(&frame),
                 }
             }
             .boxed()

@@ -18,7 +18,7 @@
 //! - Responses leave in request order; a future is not polled before those ahead of it are written, so a client that
 //!   does not read makes this node hold one response, not many.
 //! - Bytes of requests are taken from one [`RequestBudget`] for the whole node, as they arrive: a length prefix alone
-//!   reserves nothing. When the budget is spent, sockets are not read.
+//!   reserves nothing. They are given back when the response is written. When the budget is spent, sockets are not read.
 //!
 //! Bounds: connections of the node, bytes of a frame, bytes of all requests, requests in flight on a connection, time a
 //! frame may take to arrive, time without a request.
@@ -26,14 +26,14 @@
 mod budget;
 mod connection;
 mod listener;
-mod segments;
+mod outgoing;
 
 pub use budget::RequestBudget;
 pub use listener::{ListenerError, NetConfig, serve};
-pub use segments::Segments;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use rookery_protocol::codec::Segments;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -48,13 +48,10 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
 }
 
-/// A response without its length prefix, as segments that are written without being joined.
-pub type Response = Vec<Bytes>;
-
 /// What became of a frame.
 pub enum Handled {
-    /// The response.
-    Reply(Response),
+    /// The response: a whole frame, with its length.
+    Reply(Segments),
     /// The response comes later; what had to happen in order has happened.
     Later(BoxFuture<'static, Handled>),
     /// A request that has no response (Produce with acks=0).

@@ -1,38 +1,31 @@
 //! A response as a queue of shared pieces, written with one vectored system call where the kernel takes them all.
 
 use bytes::{Buf, Bytes};
+use rookery_protocol::codec::Segments;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 /// Pieces that are written one after the other without being joined.
 #[derive(Debug, Default)]
-pub struct Segments {
+pub struct Outgoing {
     pieces: VecDeque<Bytes>,
     remaining: usize,
 }
 
-impl Segments {
-    /// The frame of a response: its length (4 bytes, big-endian), then its pieces.
-    pub fn frame(pieces: Vec<Bytes>) -> Segments {
-        let length: usize = pieces.iter().map(Bytes::len).sum();
-        let prefix = u32::try_from(length).expect("a response is far below 4 GiB: its parts are bounded");
-        let mut segments = Segments::default();
-        segments.push(Bytes::copy_from_slice(&prefix.to_be_bytes()));
-        for piece in pieces {
-            segments.push(piece);
-        }
-        segments
-    }
-
-    fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.remaining += piece.len();
-            self.pieces.push_back(piece);
-        }
+impl From<Segments> for Outgoing {
+    fn from(frame: Segments) -> Outgoing {
+        frame.into_iter().collect()
     }
 }
 
-impl Buf for Segments {
+impl FromIterator<Bytes> for Outgoing {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Outgoing {
+        let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        Outgoing { remaining: pieces.iter().map(Bytes::len).sum(), pieces }
+    }
+}
+
+impl Buf for Outgoing {
     fn remaining(&self) -> usize {
         self.remaining
     }
@@ -72,18 +65,18 @@ mod tests {
     fn partial_writes_lose_nothing() {
         let pieces =
             vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"cdef"), Bytes::from_static(b"g")];
-        for step in 1..=11 {
-            let mut segments = Segments::frame(pieces.clone());
+        for step in 1..=7 {
+            let mut outgoing: Outgoing = pieces.iter().cloned().collect();
             let mut written = Vec::new();
-            while segments.has_remaining() {
+            while outgoing.has_remaining() {
                 let mut slices = [IoSlice::new(&[]); 3];
-                let count = segments.chunks_vectored(&mut slices);
+                let count = outgoing.chunks_vectored(&mut slices);
                 let flat: Vec<u8> = slices[..count].iter().flat_map(|s| s.iter().copied()).collect();
                 let taken = flat.len().min(step);
                 written.extend_from_slice(&flat[..taken]);
-                segments.advance(taken);
+                outgoing.advance(taken);
             }
-            assert_eq!(written, b"\0\0\0\x07abcdefg", "step {step}");
+            assert_eq!(written, b"abcdefg", "step {step}");
         }
     }
 }

@@ -1,0 +1,55 @@
+//! DescribeGroups (key 15).
+
+use super::Handlers;
+use super::groups::{shared, text, text_option};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::group::{DescribedGroup as Described, GroupRequest, GroupResponse};
+use rookery_protocol::codec::SmolStr;
+use rookery_protocol::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
+use rookery_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
+
+pub async fn handle(handlers: &Handlers, version: i16, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for id in &request.groups {
+        let described = match handlers.groups.request(id, GroupRequest::Describe(vec![shared(id)])).await {
+            Ok(GroupResponse::Describe(mut described)) => described.pop().ok_or(CoordinatorError::UnknownServerError),
+            Ok(_) => Err(CoordinatorError::UnknownServerError),
+            Err(error) => Err(error),
+        };
+        groups.push(match described {
+            Ok(group) => describe(version, group),
+            Err(error) => refused(id, error),
+        });
+    }
+    DescribeGroupsResponse { groups, ..Default::default() }
+}
+
+fn refused(id: &SmolStr, error: CoordinatorError) -> DescribedGroup {
+    DescribedGroup { error_code: error.code(), error_message: None, group_id: id.clone(), ..Default::default() }
+}
+
+fn describe(version: i16, group: Described) -> DescribedGroup {
+    // Only version 6 knows the error for a group that does not exist; it is `Dead` for older ones.
+    let error = group.error.filter(|_| version >= 6);
+    DescribedGroup {
+        error_code: error.map_or(0, CoordinatorError::code),
+        error_message: error.map(|_| SmolStr::new(format!("Group {} not found.", group.group_id))),
+        group_id: text(&group.group_id),
+        group_state: group.state.into(),
+        protocol_type: text(&group.protocol_type),
+        protocol_data: text(&group.protocol),
+        members: group
+            .members
+            .iter()
+            .map(|m| DescribedGroupMember {
+                member_id: text(&m.member_id),
+                group_instance_id: text_option(m.group_instance_id.as_ref()),
+                client_id: text(&m.client_id),
+                client_host: text(&m.client_host),
+                member_metadata: m.metadata.clone(),
+                member_assignment: m.assignment.clone(),
+            })
+            .collect(),
+        ..Default::default()
+    }
+}

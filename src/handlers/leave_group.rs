@@ -1,0 +1,40 @@
+//! LeaveGroup (key 13): one member before version 3, several since.
+
+use super::Handlers;
+use super::groups::{shared, shared_option, text, text_option};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::group::{GroupRequest, GroupResponse, LeaveGroupRequest as Leave, MemberIdentity};
+use rookery_protocol::messages::leave_group::MemberResponse;
+use rookery_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
+
+pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let members = if version < 3 {
+        vec![MemberIdentity { member_id: shared(&request.member_id), group_instance_id: None }]
+    } else {
+        let identity = |m: &rookery_protocol::messages::leave_group::MemberIdentity| MemberIdentity {
+            member_id: shared(&m.member_id),
+            group_instance_id: shared_option(m.group_instance_id.as_ref()),
+        };
+        request.members.iter().map(identity).collect()
+    };
+    let leave = Leave { group_id: shared(&request.group_id), members };
+    let refused = |error: CoordinatorError| LeaveGroupResponse { error_code: error.code(), ..Default::default() };
+    match handlers.groups.request(&request.group_id, GroupRequest::Leave(leave)).await {
+        Ok(GroupResponse::Leave(left)) if version < 3 => {
+            left.first().and_then(|m| m.error).map_or_else(LeaveGroupResponse::default, refused)
+        }
+        Ok(GroupResponse::Leave(left)) => LeaveGroupResponse {
+            members: left
+                .iter()
+                .map(|m| MemberResponse {
+                    member_id: text(&m.identity.member_id),
+                    group_instance_id: text_option(m.identity.group_instance_id.as_ref()),
+                    error_code: m.error.map_or(0, CoordinatorError::code),
+                })
+                .collect(),
+            ..Default::default()
+        },
+        Ok(_) => refused(CoordinatorError::UnknownServerError),
+        Err(error) => refused(error),
+    }
+}

@@ -1,0 +1,36 @@
+//! SyncGroup (key 14).
+
+use super::Handlers;
+use super::groups::{shared, shared_option, text_option};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::group::{GroupRequest, GroupResponse, SyncGroupRequest as Sync};
+use bytes::Bytes;
+use rookery_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+
+pub async fn handle(handlers: &Handlers, request: SyncGroupRequest) -> SyncGroupResponse {
+    let sync = Sync {
+        group_id: shared(&request.group_id),
+        generation: request.generation_id,
+        member_id: shared(&request.member_id),
+        group_instance_id: shared_option(request.group_instance_id.as_ref()),
+        protocol_type: shared_option(request.protocol_type.as_ref()),
+        protocol_name: shared_option(request.protocol_name.as_ref()),
+        assignments: request
+            .assignments
+            .iter()
+            // A copy of its own, for the same reason as a member's metadata.
+            .map(|a| (shared(&a.member_id), Bytes::copy_from_slice(&a.assignment)))
+            .collect(),
+    };
+    let refused = |error: CoordinatorError| SyncGroupResponse { error_code: error.code(), ..Default::default() };
+    match handlers.groups.request(&request.group_id, GroupRequest::Sync(sync)).await {
+        Ok(GroupResponse::Sync(synced)) => SyncGroupResponse {
+            protocol_type: text_option(synced.protocol_type.as_ref()),
+            protocol_name: text_option(synced.protocol_name.as_ref()),
+            assignment: synced.assignment,
+            ..Default::default()
+        },
+        Ok(_) => refused(CoordinatorError::UnknownServerError),
+        Err(error) => refused(error),
+    }
+}
