@@ -27,6 +27,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Version 13 and above names topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
+/// Version 10 and above can be told who leads (KIP-951).
+const HINTS_FROM: i16 = 10;
 
 /// What came of one partition's append.
 type Appended = Result<AppendOutcome, Refusal>;
@@ -87,7 +89,7 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
                                 Err(_) => Err(ErrorCode::RequestTimedOut.into()),
                             },
                         };
-                        partition_response(handlers, id, index, outcome)
+                        partition_response(handlers, context.version, id, index, outcome)
                     });
                     let partition_responses = join_all(answers).await;
                     let by_id = context.version >= TOPIC_IDS_FROM;
@@ -176,6 +178,7 @@ fn without_answer(partitions: impl Iterator<Item = (i32, Appended)>) -> Handled 
 
 fn partition_response(
     handlers: &Handlers,
+    version: i16,
     id: Option<TopicId>,
     index: i32,
     outcome: Result<AppendInfo, Refusal>,
@@ -194,17 +197,17 @@ fn partition_response(
             error_code: refusal.code,
             base_offset: -1,
             error_message: refusal.message.map(SmolStr::new),
-            current_leader: hint(handlers, id, index, refusal.code),
+            current_leader: hint(handlers, version, id, index, refusal.code),
             ..Default::default()
         },
     }
 }
 
 /// KIP-951: whoever asked the wrong broker learns the right one at once.
-fn hint(handlers: &Handlers, id: Option<TopicId>, index: i32, code: i16) -> LeaderIdAndEpoch {
+fn hint(handlers: &Handlers, version: i16, id: Option<TopicId>, index: i32, code: i16) -> LeaderIdAndEpoch {
     let asks_elsewhere = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&code);
     match id {
-        Some(topic_id) if asks_elsewhere => {
+        Some(topic_id) if asks_elsewhere && version >= HINTS_FROM => {
             let (leader_id, leader_epoch) =
                 leader_of(&handlers.broker.image(), TopicIdPartition { topic_id, partition: index });
             LeaderIdAndEpoch { leader_id, leader_epoch }
@@ -220,7 +223,7 @@ fn endpoints(handlers: &Handlers, context: &RequestContext, responses: &[TopicPr
         .map(|p| p.current_leader.leader_id)
         .filter(|id| *id >= 0)
         .collect();
-    if hinted.is_empty() || context.version < 10 {
+    if hinted.is_empty() {
         return Vec::new();
     }
     let image = handlers.broker.image();
