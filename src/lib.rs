@@ -1,2 +1,4 @@
 //! Rookery: a Kafka-compatible broker.
 #![warn(missing_docs)]
+
+pub mod coordinator;
