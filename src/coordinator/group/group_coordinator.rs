@@ -14,11 +14,12 @@ use std::sync::Arc;
 /// The topic that holds groups and offsets.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// The partition of `__consumer_offsets` that holds `group_id`: Java's `String.hashCode` over UTF-16, sign bit cleared
-/// (Kafka's `Utils.abs`), modulo the number of partitions.
+/// The partition of `__consumer_offsets` that holds `group_id`: the absolute value of Java's `String.hashCode` (over UTF-16),
+/// modulo the number of partitions. The one hash without an absolute value counts as 0 (Kafka's `Utils.abs`; its
+/// `toPositive`, which clears the sign bit, is used for record keys and gives other partitions).
 pub fn partition_of(group_id: &str, partitions: i32) -> i32 {
     let hash = group_id.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX) % partitions.max(1)
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
 /// All classic groups this broker coordinates. Cheap to share behind an `Arc`.

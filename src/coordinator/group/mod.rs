@@ -45,6 +45,8 @@ mod shard;
 mod types;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
