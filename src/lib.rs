@@ -27,3 +27,4 @@ pub mod peer;
 pub mod replica;
 pub mod storage;
 pub mod telemetry;
+pub mod coordinator;
