@@ -276,7 +276,8 @@ impl Fetcher {
     /// A progress message did not count: its fetch had not arrived yet, or it was lost. Says it again.
     pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
         if self.in_flight == Some(progress.session) {
-            self.unsaid.extend(progress.synced.iter().map(|(id, ..)| *id).filter(|id| self.partitions.contains_key(id)));
+            self.unsaid
+                .extend(progress.synced.iter().map(|(id, ..)| *id).filter(|id| self.partitions.contains_key(id)));
         } else {
             let ids = progress.synced.iter().map(|(id, ..)| *id);
             self.changed.extend(ids.filter(|id| self.partitions.get(id).is_some_and(|state| !state.busy)));

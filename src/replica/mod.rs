@@ -11,6 +11,7 @@ pub mod partition;
 mod partition_follower;
 pub mod partition_leader;
 pub mod purgatory;
+pub mod replica_service;
 pub mod replica_session;
 #[cfg(test)]
 mod simulation;

@@ -76,7 +76,7 @@ impl Partition {
             role.log.truncate_fully_and_start_at(end)?;
             end
         } else {
-            role.log.truncate_to(end)?
+            role.log.truncate_to(end, self.context.clock.wall_ms())?
         };
         self.replication.lock().high_watermark.truncate_to(end);
         tracing::info!(partition = %self.id(), %leader_epoch, from = offsets.log_end, to = end, "truncated to the leader's log");

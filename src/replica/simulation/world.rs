@@ -1,0 +1,845 @@
+//! The cluster under simulation: what can happen next, chosen by the seed.
+
+use super::Planted;
+use super::batches::{batch, parse};
+use super::controller::{Controller, MIN_INSYNC};
+use super::oracle::{Oracle, Record};
+use crate::replica::error::ReplicaError;
+use crate::replica::fetcher::{FetchEvent, Fetcher, FetcherConfig};
+use crate::replica::leader::IsrProposal;
+use crate::replica::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress};
+use crate::replica::partition::{Applied, Clock, Partition, PartitionEvents, ReplicaConfig, ReplicaContext, Role};
+use crate::replica::partition_leader::{AckWait, AppendRequest, RequiredAcks};
+use crate::replica::purgatory::DelayedProduce;
+use crate::replica::replica_service::{Collected, ReplicaService, Replicas, SessionSlot};
+use crate::storage::memory_store::Fault;
+use crate::storage::{
+    AppendOrigin, LogClass, LogConfig, LogDirectory, LogStore, MemoryStore, ReadLimit, StorageError, TimestampType,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 0 };
+const PRODUCERS: usize = 3;
+
+struct SimClock(AtomicU64);
+
+impl Clock for SimClock {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+    fn wall_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed) as i64
+    }
+}
+
+enum Event {
+    LogEnd,
+    HighWatermark,
+    Synced(LeaderEpoch, i64),
+    Proposal(IsrProposal),
+    StoreFailed,
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<Event>>);
+
+impl PartitionEvents for Events {
+    fn log_end_moved(&self, _: TopicIdPartition) {
+        self.0.lock().push(Event::LogEnd);
+    }
+    fn high_watermark_moved(&self, _: TopicIdPartition) {
+        self.0.lock().push(Event::HighWatermark);
+    }
+    fn follower_synced(&self, _: TopicIdPartition, epoch: LeaderEpoch, synced: i64) {
+        self.0.lock().push(Event::Synced(epoch, synced));
+    }
+    fn isr_proposed(&self, _: TopicIdPartition, proposal: IsrProposal) {
+        self.0.lock().push(Event::Proposal(proposal));
+    }
+    fn store_failed(&self, _: TopicIdPartition, _: &StorageError) {
+        self.0.lock().push(Event::StoreFailed);
+    }
+}
+
+struct OneReplica(Arc<Partition>);
+
+impl Replicas for OneReplica {
+    fn replica(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        (id == PARTITION).then(|| Arc::clone(&self.0))
+    }
+}
+
+struct Parked {
+    from: NodeId,
+    request: u64,
+    slot: Arc<SessionSlot>,
+}
+
+struct Node {
+    id: NodeId,
+    up: bool,
+    /// The store under a running broker has failed and waits to be reopened.
+    failed: bool,
+    broker_epoch: BrokerEpoch,
+    store: Arc<MemoryStore>,
+    partition: Arc<Partition>,
+    context: Arc<ReplicaContext>,
+    service: ReplicaService,
+    events: Arc<Events>,
+    fetchers: BTreeMap<NodeId, Fetcher>,
+    in_flight: BTreeMap<NodeId, u64>,
+    parked: Vec<Parked>,
+    applied: usize,
+    /// What is on its disk, kept while nothing can change there.
+    disk: Option<(i64, Vec<Record>)>,
+}
+
+enum Packet {
+    Fetch { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
+    Answer { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
+    Progress { from: NodeId, to: NodeId, bytes: Bytes },
+    Alter { from: NodeId, epoch: BrokerEpoch, proposal: IsrProposal },
+    Refused { to: NodeId, epoch: BrokerEpoch, proposal: IsrProposal },
+}
+
+struct Producer {
+    id: i64,
+    sequence: i32,
+    value: u64,
+    waiting: Option<(usize, i64, DelayedProduce)>,
+}
+
+/// What happened in a run: a schedule without faults shows nothing.
+#[derive(Debug, Default, Clone)]
+pub struct Seen {
+    acks: u64,
+    duplicates: u64,
+    crashes: u64,
+    store_failures: u64,
+    elections: u64,
+    isr_changes: u64,
+    truncations: u64,
+    lost_packets: u64,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: &Seen) {
+        self.acks += other.acks;
+        self.duplicates += other.duplicates;
+        self.crashes += other.crashes;
+        self.store_failures += other.store_failures;
+        self.elections += other.elections;
+        self.isr_changes += other.isr_changes;
+        self.truncations += other.truncations;
+        self.lost_packets += other.lost_packets;
+    }
+
+    pub fn saw_everything(&self) -> bool {
+        let counts = [
+            self.acks,
+            self.duplicates,
+            self.crashes,
+            self.store_failures,
+            self.elections,
+            self.isr_changes,
+            self.truncations,
+            self.lost_packets,
+        ];
+        counts.iter().all(|count| *count > 0)
+    }
+}
+
+pub struct World {
+    rng: StdRng,
+    clock: Arc<SimClock>,
+    planted: Option<Planted>,
+    nodes: Vec<Node>,
+    controller: Controller,
+    network: Vec<Packet>,
+    producers: Vec<Producer>,
+    next_value: u64,
+    next_request: u64,
+    oracle: Oracle,
+    violation: Option<String>,
+    seen: Seen,
+    checked: (usize, usize),
+    steps: u64,
+    healing: bool,
+}
+
+fn open(
+    id: NodeId,
+    store: &Arc<MemoryStore>,
+    broker_epoch: BrokerEpoch,
+    clock: &Arc<SimClock>,
+    planted: Option<Planted>,
+) -> (Arc<Partition>, Arc<ReplicaContext>, Arc<Events>, ReplicaService) {
+    let directory = LogDirectory::open(Arc::clone(store) as Arc<dyn LogStore>, LogConfig::default(), 0).expect("opens");
+    let log = directory.get_or_create(PARTITION, LogClass::of(false, -1, -1)).expect("a log");
+    let events = Arc::new(Events::default());
+    let config = ReplicaConfig {
+        lag_max: Duration::from_millis(400),
+        lease: Duration::from_secs(3600),
+        planted,
+        ..ReplicaConfig::default()
+    };
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let context = Arc::new(ReplicaContext::new((id, broker_epoch), config, clock, Arc::clone(&events) as Arc<_>));
+    let partition = Partition::new(log, Arc::clone(&context));
+    let replicas = Arc::new(OneReplica(Arc::clone(&partition)));
+    let limits = (Duration::from_millis(500), 1 << 20);
+    let service = ReplicaService::new(ClusterId::NONE, Arc::clone(&context), replicas, broker_epoch.0 as u64, limits);
+    (partition, context, events, service)
+}
+
+impl World {
+    pub fn new(seed: u64, planted: Option<Planted>) -> Self {
+        let clock = Arc::new(SimClock(AtomicU64::new(1000)));
+        let ids = [1, 2, 3].map(NodeId);
+        let nodes = ids.map(|id| {
+            let store_clock = Arc::clone(&clock);
+            let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
+            let broker_epoch = BrokerEpoch(i64::from(id.0));
+            let (partition, context, events, service) = open(id, &store, broker_epoch, &clock, planted);
+            store.commit();
+            Node {
+                id,
+                up: true,
+                failed: false,
+                broker_epoch,
+                store,
+                partition,
+                context,
+                service,
+                events,
+                fetchers: BTreeMap::new(),
+                in_flight: BTreeMap::new(),
+                parked: Vec::new(),
+                applied: 0,
+                disk: None,
+            }
+        });
+        let producers =
+            (0..PRODUCERS).map(|at| Producer { id: at as i64, sequence: 0, value: at as u64, waiting: None });
+        let mut world = Self {
+            rng: StdRng::seed_from_u64(seed),
+            clock,
+            planted,
+            nodes: nodes.into(),
+            controller: Controller::new(&ids),
+            network: Vec::new(),
+            producers: producers.collect(),
+            next_value: PRODUCERS as u64,
+            next_request: 0,
+            oracle: Oracle::default(),
+            violation: None,
+            seen: Seen::default(),
+            checked: (0, 0),
+            steps: 0,
+            healing: false,
+        };
+        for at in 0..3 {
+            world.apply(at, 1);
+        }
+        world
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.clone()
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    fn index(id: NodeId) -> usize {
+        id.0 as usize - 1
+    }
+
+    /// One thing happens.
+    pub fn step(&mut self) {
+        self.steps += 1;
+        let ms = self.rng.random_range(0..5);
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        let at = self.rng.random_range(0..3);
+        match self.rng.random_range(0..1000) {
+            0..120 => self.produce(),
+            120..150 => self.give_up_waiting(),
+            150..330 => self.commit(at),
+            330..580 => self.deliver(),
+            580..610 => self.lose_packet(),
+            610..760 => self.tick(at),
+            760..830 => self.answer_parked(at, false),
+            830..840 => self.answer_parked(at, true),
+            840..900 => self.apply_some(at),
+            900..950 => self.heartbeat(at),
+            950..970 => self.check_lag(at),
+            970..978 => self.fence(at),
+            978..986 => self.crash(at),
+            986..994 => self.restart(at),
+            994..997 => self.fail_store(at),
+            _ => self.time_out_fetch(at),
+        }
+        self.settle();
+    }
+
+    fn produce(&mut self) {
+        let at = self.rng.random_range(0..PRODUCERS);
+        let to = self.rng.random_range(0..3);
+        if self.producers[at].waiting.is_some() || !self.nodes[to].up {
+            return;
+        }
+        let producer = &self.producers[at];
+        let records = batch(producer.id, producer.sequence, producer.value);
+        let how = AppendRequest {
+            acks: RequiredAcks::All,
+            timestamp_type: TimestampType::CreateTime,
+            origin: AppendOrigin::Client,
+            leader_epoch: LeaderEpoch::NONE,
+        };
+        let node = &self.nodes[to];
+        node.context.heartbeat_answered(node.context.clock.now());
+        if let Ok(outcome) = node.partition.append_as_leader(records, how) {
+            self.seen.duplicates += u64::from(outcome.info.duplicate);
+            let AckWait::Committed(wait) = outcome.wait else { unreachable!("acks=all waits for the high watermark") };
+            self.producers[at].waiting = Some((to, outcome.info.last_offset, wait));
+        }
+    }
+
+    fn give_up_waiting(&mut self) {
+        let at = self.rng.random_range(0..PRODUCERS);
+        self.producers[at].waiting = None;
+    }
+
+    fn commit(&mut self, at: usize) {
+        let writes = self.rng.random_range(1..6);
+        if self.nodes[at].up {
+            self.nodes[at].store.commit_some(writes);
+        }
+    }
+
+    fn lose_packet(&mut self) {
+        if self.network.is_empty() {
+            return;
+        }
+        let at = self.rng.random_range(0..self.network.len());
+        self.seen.lost_packets += 1;
+        match self.network.swap_remove(at) {
+            Packet::Fetch { from, to, request, .. } => self.fetch_failed(from, to, request),
+            Packet::Answer { from, to, request, .. } => self.fetch_failed(to, from, request),
+            Packet::Progress { from, to, bytes } => self.progress_lost(from, to, bytes),
+            // The leader asks again until it hears of a newer registration.
+            Packet::Alter { .. } | Packet::Refused { .. } => {}
+        }
+    }
+
+    fn fetch_failed(&mut self, from: NodeId, source: NodeId, request: u64) {
+        let now = self.clock.now();
+        let node = &mut self.nodes[Self::index(from)];
+        if node.up && node.in_flight.get(&source) == Some(&request) {
+            node.in_flight.remove(&source);
+            node.fetchers.get_mut(&source).expect("it sent a request").on_failure(now);
+        }
+    }
+
+    fn progress_lost(&mut self, from: NodeId, source: NodeId, bytes: Bytes) {
+        let progress = ReplicaProgress::decode(bytes).expect("our own bytes");
+        let node = &mut self.nodes[Self::index(from)];
+        if let Some(fetcher) = node.fetchers.get_mut(&source).filter(|_| progress.broker_epoch == node.broker_epoch) {
+            fetcher.progress_lost(&progress);
+        }
+    }
+
+    /// A fetch takes too long for its sender; the packet may still arrive.
+    fn time_out_fetch(&mut self, at: usize) {
+        let from = self.nodes[at].id;
+        if let Some((source, request)) = self.nodes[at].in_flight.iter().next().map(|(s, r)| (*s, *r)) {
+            self.fetch_failed(from, source, request);
+        }
+    }
+
+    fn tick(&mut self, at: usize) {
+        let now = self.clock.now();
+        let node = &mut self.nodes[at];
+        if !node.up {
+            return;
+        }
+        for (source, fetcher) in &mut node.fetchers {
+            if let Some(request) = fetcher.next_request(now) {
+                self.next_request += 1;
+                node.in_flight.insert(*source, self.next_request);
+                let bytes = request.encode();
+                self.network.push(Packet::Fetch { from: node.id, to: *source, request: self.next_request, bytes });
+            }
+            if let Some(progress) = fetcher.next_progress() {
+                self.network.push(Packet::Progress { from: node.id, to: *source, bytes: progress.encode() });
+            }
+        }
+        if let Some(proposal) = node.partition.pending_proposal() {
+            self.submit(at, proposal);
+        }
+    }
+
+    fn submit(&mut self, at: usize, proposal: IsrProposal) {
+        let (from, epoch) = (self.nodes[at].id, self.nodes[at].broker_epoch);
+        // The channel's promise: a later submission leaves no earlier one behind.
+        self.network.retain(|packet| !matches!(packet, Packet::Alter { from: other, .. } if *other == from));
+        self.network.push(Packet::Alter { from, epoch, proposal });
+    }
+
+    fn deliver(&mut self) {
+        if self.network.is_empty() {
+            return;
+        }
+        let at = self.rng.random_range(0..self.network.len());
+        match self.network.swap_remove(at) {
+            Packet::Fetch { from, to, request, bytes } => self.deliver_fetch(from, to, request, bytes),
+            Packet::Answer { from, to, request, bytes } => self.deliver_answer(from, to, request, bytes),
+            Packet::Progress { from, to, bytes } => {
+                let progress = ReplicaProgress::decode(bytes.clone()).expect("our own bytes");
+                let node = &self.nodes[Self::index(to)];
+                if !node.up || node.service.progress(&progress).is_err() {
+                    self.progress_lost(from, to, bytes);
+                }
+            }
+            Packet::Alter { from, epoch, proposal } => match self.controller.alter_partition(from, epoch, &proposal) {
+                Ok(()) => self.seen.isr_changes += 1,
+                Err(true) => self.network.push(Packet::Refused { to: from, epoch, proposal }),
+                Err(false) => {}
+            },
+            Packet::Refused { to, epoch, proposal } => {
+                let node = &self.nodes[Self::index(to)];
+                let resubmitted =
+                    self.network.iter().any(|packet| matches!(packet, Packet::Alter { from, .. } if *from == to));
+                // An answer belongs to the last submission, or it is not listened to.
+                if node.up && node.broker_epoch == epoch && !resubmitted {
+                    node.partition.proposal_refused(proposal.leader_epoch, proposal.partition_epoch);
+                }
+            }
+        }
+    }
+
+    fn deliver_fetch(&mut self, from: NodeId, to: NodeId, request: u64, bytes: Bytes) {
+        let asked = ReplicaFetchRequest::decode(bytes).expect("our own bytes");
+        let node = &mut self.nodes[Self::index(to)];
+        if !node.up {
+            return self.fetch_failed(from, to, request);
+        }
+        match node.service.begin(&asked) {
+            Err(error) => self.send_answer(to, from, request, &ReplicaFetchResponse::refused(&error)),
+            Ok(slot) => {
+                node.parked.retain(|parked| parked.from != from);
+                node.parked.push(Parked { from, request, slot });
+                self.answer_parked(Self::index(to), false);
+            }
+        }
+    }
+
+    fn answer_parked(&mut self, at: usize, force: bool) {
+        let to = self.nodes[at].id;
+        for parked in std::mem::take(&mut self.nodes[at].parked) {
+            match self.nodes[at].service.collect(&parked.slot, 300, true, force) {
+                Collected::Answer(partitions) => {
+                    let session_id = parked.slot.session_id();
+                    let answer = ReplicaFetchResponse { error: 0, session_id, partitions };
+                    self.send_answer(to, parked.from, parked.request, &answer);
+                }
+                _ => self.nodes[at].parked.push(parked),
+            }
+        }
+    }
+
+    fn send_answer(&mut self, from: NodeId, to: NodeId, request: u64, answer: &ReplicaFetchResponse) {
+        let bytes = Bytes::from(answer.encode().concat());
+        self.network.push(Packet::Answer { from, to, request, bytes });
+    }
+
+    fn deliver_answer(&mut self, source: NodeId, to: NodeId, request: u64, bytes: Bytes) {
+        let now = self.clock.now();
+        let node = &mut self.nodes[Self::index(to)];
+        if !node.up || node.in_flight.get(&source) != Some(&request) {
+            return;
+        }
+        node.in_flight.remove(&source);
+        let answer = ReplicaFetchResponse::decode(bytes).expect("our own bytes");
+        let fetcher = node.fetchers.get_mut(&source).expect("it sent a request");
+        for event in fetcher.on_response(answer, now) {
+            let (id, epoch, moved) = match event {
+                FetchEvent::Records { id, leader_epoch, batches, high_watermark, .. } => {
+                    (id, leader_epoch, node.partition.append_as_follower(leader_epoch, &batches, high_watermark))
+                }
+                FetchEvent::Diverged { id, leader_epoch, diverging } => {
+                    self.seen.truncations += 1;
+                    (id, leader_epoch, node.partition.truncate(leader_epoch, diverging))
+                }
+                FetchEvent::OutOfRange { id, leader_epoch, log_start } => {
+                    (id, leader_epoch, node.partition.restart(leader_epoch, log_start))
+                }
+            };
+            match moved {
+                Ok(position) => fetcher.moved(id, epoch, position),
+                Err(_) => {
+                    if let Ok(position) = node.partition.follower_position(epoch) {
+                        fetcher.moved(id, epoch, position);
+                    }
+                    fetcher.rest(id, epoch, now);
+                }
+            }
+        }
+    }
+
+    fn apply_some(&mut self, at: usize) {
+        let (applied, end) = (self.nodes[at].applied, self.controller.log.len());
+        if self.nodes[at].up && applied < end {
+            // Several entries may arrive as one delta.
+            let to = self.rng.random_range(applied + 1..=end);
+            self.apply(at, to);
+        }
+    }
+
+    fn apply(&mut self, at: usize, to: usize) {
+        let entry = self.controller.log[to - 1].clone();
+        let node = &mut self.nodes[at];
+        node.applied = to;
+        // Metadata from before the own registration is not acted on.
+        if entry.brokers[&node.id].epoch != node.broker_epoch {
+            return;
+        }
+        let applied = node.partition.apply(&entry.state, &entry.brokers);
+        node.partition.update_metadata(&entry.brokers, MIN_INSYNC);
+        match applied {
+            Ok(Applied::BecameLeader) => {
+                self.seen.elections += 1;
+                node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION));
+                let disk = self.disk(at);
+                if let Err(violation) = self.oracle.candidate(self.nodes[at].id, "elected", &disk) {
+                    self.violation.get_or_insert(violation);
+                }
+            }
+            Ok(Applied::Follows { leader, leader_epoch, position }) => {
+                node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION));
+                if leader != NodeId::NONE {
+                    let (id, epoch) = (node.id, node.broker_epoch);
+                    let new = || Fetcher::new(ClusterId::NONE, id, epoch, FetcherConfig::default());
+                    node.fetchers.entry(leader).or_insert_with(new).start(PARTITION, leader_epoch, position);
+                }
+            }
+            Ok(Applied::Waits) => node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION)),
+            Ok(Applied::Nothing | Applied::StillLeader) => {}
+            Err(error) => {
+                self.violation.get_or_insert(format!("{} cannot apply {entry:?}: {error}", self.nodes[at].id));
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let caught_up =
+            node.applied > 0 && self.controller.log[node.applied - 1].brokers[&node.id].epoch == node.broker_epoch;
+        if node.up && !node.failed && caught_up {
+            self.controller.unfence(node.id, node.broker_epoch);
+        }
+    }
+
+    fn check_lag(&mut self, at: usize) {
+        if self.nodes[at].up {
+            self.nodes[at].partition.check_lag();
+        }
+    }
+
+    fn fence(&mut self, at: usize) {
+        self.controller.fence(self.nodes[at].id);
+    }
+
+    fn crash(&mut self, at: usize) {
+        if !self.nodes[at].up || self.nodes[at].failed {
+            return;
+        }
+        self.seen.crashes += 1;
+        let kept = self.rng.random_range(0..=self.nodes[at].store.queued());
+        let node = &mut self.nodes[at];
+        node.store.crash(kept);
+        node.store.reopen().expect("reopens");
+        node.up = false;
+        node.fetchers.clear();
+        node.in_flight.clear();
+        node.parked.clear();
+        node.disk = None;
+        let (clock, planted) = (Arc::clone(&self.clock), self.planted);
+        let (id, epoch) = (node.id, node.broker_epoch);
+        (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock, planted);
+        for producer in &mut self.producers {
+            if producer.waiting.as_ref().is_some_and(|(to, ..)| *to == at) {
+                producer.waiting = None;
+            }
+        }
+        self.network.retain(|packet| !matches!(packet, Packet::Alter { from, .. } if *from == id));
+    }
+
+    /// A dead process starts again, or a running one reopens its failed store; both register anew.
+    fn restart(&mut self, at: usize) {
+        let id = self.nodes[at].id;
+        if !self.nodes[at].up {
+            let epoch = self.controller.register(id);
+            let (clock, planted) = (Arc::clone(&self.clock), self.planted);
+            let node = &mut self.nodes[at];
+            (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock, planted);
+            (node.up, node.broker_epoch, node.applied, node.disk) = (true, epoch, 0, None);
+        } else if self.nodes[at].failed {
+            self.reopen(at);
+        }
+    }
+
+    fn reopen(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.store.reopen().expect("reopens");
+        let store = Arc::clone(&node.store) as Arc<dyn LogStore>;
+        let directory = LogDirectory::open(store, LogConfig::default(), 0).expect("opens");
+        let log = directory.get_or_create(PARTITION, LogClass::of(false, -1, -1)).expect("a log");
+        node.partition.store_reopened(log);
+        node.disk = None;
+        node.failed = false;
+        // Metadata known so far is applied again; the registration follows when it follows.
+        let applied = node.applied;
+        if applied > 0 {
+            self.apply(at, applied);
+        }
+        if self.chance(70) || self.healing {
+            self.register_again(at);
+        }
+    }
+
+    fn register_again(&mut self, at: usize) {
+        let epoch = self.controller.register(self.nodes[at].id);
+        let node = &mut self.nodes[at];
+        node.broker_epoch = epoch;
+        node.context.set_broker_epoch(epoch);
+        // Fetchers speak under the epoch they were made with.
+        node.fetchers.clear();
+        node.in_flight.clear();
+    }
+
+    fn fail_store(&mut self, at: usize) {
+        if !self.nodes[at].up || self.nodes[at].failed || self.nodes[at].store.queued() == 0 {
+            return;
+        }
+        self.seen.store_failures += 1;
+        let kept = self.rng.random_range(0..=self.nodes[at].store.queued());
+        self.nodes[at].store.inject(Fault::FsyncFails { kept });
+        self.nodes[at].store.commit();
+    }
+
+    /// Everything that follows at once: events, acknowledgements.
+    fn settle(&mut self) {
+        for at in 0..3 {
+            loop {
+                let events = std::mem::take(&mut *self.nodes[at].events.0.lock());
+                if events.is_empty() {
+                    break;
+                }
+                for event in events {
+                    self.on_event(at, event);
+                }
+            }
+        }
+        for at in 0..PRODUCERS {
+            let Some((to, offset, wait)) = &mut self.producers[at].waiting else { continue };
+            match wait.try_result() {
+                None => {}
+                Some(Ok(())) => {
+                    let (to, offset) = (*to, *offset);
+                    self.acknowledged(at, to, offset);
+                }
+                Some(Err(ReplicaError::NotEnoughReplicasAfterAppend | ReplicaError::NotLeaderOrFollower)) => {
+                    self.producers[at].waiting = None;
+                }
+                Some(Err(error)) => {
+                    self.violation.get_or_insert(format!("a produce ended with {error}"));
+                }
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, at: usize, _by: usize, offset: i64) {
+        self.seen.acks += 1;
+        let value = self.producers[at].value;
+        let copies = (0..3).filter(|node| self.disk(*node).iter().any(|(o, _, v)| (*o, *v) == (offset, value))).count();
+        if let Err(violation) = self.oracle.acknowledged(value, offset, copies, MIN_INSYNC) {
+            self.violation.get_or_insert(violation);
+        }
+        let producer = &mut self.producers[at];
+        producer.waiting = None;
+        producer.sequence += 1;
+        producer.value = self.next_value;
+        self.next_value += 1;
+    }
+
+    fn on_event(&mut self, at: usize, event: Event) {
+        let node = &mut self.nodes[at];
+        let followers: Vec<NodeId> =
+            node.partition.with_leader(|term| term.follower_ids().collect()).unwrap_or_default();
+        match event {
+            Event::LogEnd => node.service.wake(PARTITION, followers),
+            Event::HighWatermark => node.service.mark_quiet(PARTITION, followers),
+            Event::Synced(epoch, synced) => {
+                node.fetchers.values_mut().for_each(|fetcher| fetcher.synced(PARTITION, epoch, synced));
+            }
+            Event::Proposal(proposal) => self.submit(at, proposal),
+            Event::StoreFailed => {
+                node.partition.store_failed();
+                node.failed = true;
+                node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION));
+            }
+        }
+    }
+
+    fn disk(&mut self, at: usize) -> Vec<Record> {
+        let node = &mut self.nodes[at];
+        let log = node.partition.log();
+        let offsets = log.offsets();
+        if let Some((_, disk)) = node.disk.as_ref().filter(|(end, _)| *end == offsets.synced_end || node.failed) {
+            return disk.clone();
+        }
+        if node.failed {
+            return Vec::new();
+        }
+        let disk = read(&log, offsets.log_start, offsets.synced_end);
+        node.disk = Some((offsets.synced_end, disk.clone()));
+        disk
+    }
+
+    /// What must hold after every step.
+    pub fn check(&mut self) -> Result<(), String> {
+        if let Some(violation) = self.violation.take() {
+            return Err(format!("step {}: {violation}", self.steps));
+        }
+        for at in 0..3 {
+            let node = &self.nodes[at];
+            if let (true, (Role::Leader, epoch)) = (node.up, node.partition.role()) {
+                let high_watermark = node.partition.high_watermark();
+                let from = self.oracle.committed.last_key_value().map_or(0, |(last, _)| (*last - 8).max(0));
+                let log = node.partition.log();
+                let below = if from < high_watermark { read(&log, from, high_watermark) } else { Vec::new() };
+                let id = node.id;
+                self.oracle
+                    .visible(id, epoch, high_watermark, &below)
+                    .map_err(|e| format!("step {}: {e}", self.steps))?;
+            }
+        }
+        let state = (self.controller.log.len(), self.oracle.committed.len());
+        if state != self.checked {
+            self.checked = state;
+            let entry = self.controller.now().clone();
+            for id in entry.state.isr.iter().chain(&entry.elr) {
+                let at = Self::index(*id);
+                if !self.nodes[at].failed {
+                    let disk = self.disk(at);
+                    self.oracle
+                        .candidate(*id, "in ISR or ELR", &disk)
+                        .map_err(|e| format!("step {}: {e}", self.steps))?;
+                }
+            }
+        }
+        if self.steps % 64 == 0 {
+            Oracle::logs_match(&self.logs()).map_err(|e| format!("step {}: {e}", self.steps))?;
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> Vec<(NodeId, Vec<Record>)> {
+        let usable = self.nodes.iter().filter(|node| !node.failed);
+        let all = usable.map(|node| {
+            let log = node.partition.log();
+            let offsets = log.offsets();
+            (node.id, read(&log, offsets.log_start, offsets.log_end))
+        });
+        all.collect()
+    }
+
+    /// Everything works from now on: all must come together again, and every producer must get its answer.
+    pub fn heal(&mut self) -> Result<(), String> {
+        self.healing = true;
+        for at in 0..3 {
+            self.restart(at);
+            let registered = self.controller.now().brokers[&self.nodes[at].id].epoch == self.nodes[at].broker_epoch;
+            let (role, _) = self.nodes[at].partition.role();
+            if registered && role == Role::Offline {
+                // A reopened store that had not registered again yet.
+                self.register_again(at);
+            }
+        }
+        for _ in 0..3000 {
+            self.clock.0.fetch_add(5, Ordering::Relaxed);
+            self.steps += 1;
+            for at in 0..3 {
+                self.apply_some(at);
+                self.heartbeat(at);
+                self.check_lag(at);
+                self.tick(at);
+                self.nodes[at].store.commit();
+                self.settle();
+                self.answer_parked(at, true);
+            }
+            while !self.network.is_empty() {
+                self.deliver();
+                self.settle();
+            }
+            self.check()?;
+            if self.producers.iter().any(|producer| producer.value < PRODUCERS as u64 + self.target()) {
+                self.produce();
+            } else if self.is_whole() {
+                return self.final_checks();
+            }
+        }
+        let roles: Vec<_> =
+            self.nodes.iter().map(|node| (node.partition.role(), node.partition.log().offsets())).collect();
+        Err(format!("stuck after healing: {:?} {roles:?}", self.controller.now()))
+    }
+
+    /// Values that must have been acknowledged in the end: whatever was begun before the healing, and one more each.
+    fn target(&self) -> u64 {
+        self.oracle.acked.len() as u64 / 2
+    }
+
+    fn is_whole(&self) -> bool {
+        let ends: Vec<i64> = self.nodes.iter().map(|node| node.partition.log().offsets().synced_end).collect();
+        let whole = self.controller.now().state.isr.len() == 3;
+        whole && ends.iter().all(|end| *end == ends[0]) && self.producers.iter().all(|p| p.waiting.is_none())
+    }
+
+    fn final_checks(&mut self) -> Result<(), String> {
+        let logs = self.logs();
+        Oracle::logs_match(&logs)?;
+        for (node, log) in &logs {
+            self.oracle.candidate(*node, "at the end", log)?;
+            Oracle::no_duplicates(log)?;
+            if *log != logs[0].1 {
+                return Err(format!("the logs of {node} and {} differ at the end", logs[0].0));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(log: &Arc<crate::storage::PartitionLog>, from: i64, to: i64) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut at = from.max(log.offsets().log_start);
+    while at < to {
+        let limit = ReadLimit { max_bytes: 1 << 20, at_least_one: true };
+        let found = log.read(at, to, limit).expect("the memory twin reads");
+        if found.batches.is_empty() {
+            break;
+        }
+        records.extend(found.batches.iter().map(parse));
+        at = found.next_offset;
+    }
+    records
+}
