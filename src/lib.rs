@@ -1,4 +1,5 @@
 //! Rookery: a Kafka-compatible broker.
 #![warn(missing_docs)]
 
+pub mod gossip;
 pub mod peer;
