@@ -23,6 +23,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod net;
+pub mod gossip;
 pub mod peer;
 pub mod replica;
 pub mod storage;
