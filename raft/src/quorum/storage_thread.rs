@@ -1,0 +1,256 @@
+//! Who runs the blocking calls of a [`QuorumStorage`]: one thread of ours, or, in a simulation, the caller.
+//!
+//! [`StorageThread`] is a handle; requests go through one bounded queue, in order. The thread takes what has gathered,
+//! puts neighbouring writes into one batch (one fsync for all of them) and then runs their completions, in order.
+//!
+//! **State**: `open`, or `failed(reason)` after the first write that failed. From then on every request is answered with the reason and the engine
+//! is not asked again: after a failed fsync nobody knows what is on disk. The way out is to drop the handle and open the storage anew.
+//!
+//! A completion always runs exactly once, also when the thread dies: dropping one answers "closed".
+
+use super::storage::{Durability, LogWrite, QuorumStorage, QuorumStorageError, SavedState};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for the thread; more make the caller wait.
+const QUEUE: usize = 1024;
+/// Bytes of entries in one batch; above it the next batch begins.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Where blocking storage calls run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StorageExecution {
+    /// On a thread of its own: what a server uses.
+    Thread,
+    /// In the calling task: what a simulation uses, where a thread would bring chance.
+    Inline,
+}
+
+type Done<T> = Box<dyn FnOnce(Result<T, QuorumStorageError>) + Send>;
+
+fn closed() -> QuorumStorageError {
+    QuorumStorageError::Closed("it was closed".into())
+}
+
+/// A callback that runs exactly once.
+struct Completion<T>(Option<Done<T>>);
+
+impl<T> Completion<T> {
+    fn new(done: impl FnOnce(Result<T, QuorumStorageError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(done)))
+    }
+    fn complete(mut self, result: Result<T, QuorumStorageError>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl<T> Drop for Completion<T> {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(closed()));
+        }
+    }
+}
+
+enum Request {
+    Write { batch: Vec<LogWrite>, durability: Durability, done: Completion<()> },
+    Read { from: u64, to: u64, max_bytes: usize, done: Completion<Vec<Bytes>> },
+    Close { done: Completion<()> },
+}
+
+/// The engine and whether it may still be asked.
+pub(crate) struct Engine {
+    storage: Option<Box<dyn QuorumStorage>>,
+    failed: Option<QuorumStorageError>,
+}
+
+impl Engine {
+    fn new(storage: Box<dyn QuorumStorage>) -> Self {
+        Self { storage: Some(storage), failed: None }
+    }
+
+    fn open(&mut self) -> Result<&mut dyn QuorumStorage, QuorumStorageError> {
+        if let Some(reason) = &self.failed {
+            return Err(QuorumStorageError::Closed(format!("an earlier write failed: {reason}")));
+        }
+        self.storage.as_deref_mut().ok_or_else(closed)
+    }
+
+    fn close(&mut self) {
+        self.storage = None;
+    }
+
+    fn write(&mut self, batch: &[LogWrite], durability: Durability) -> Result<(), QuorumStorageError> {
+        let result = self.open()?.write(batch, durability);
+        if let Err(reason) = &result {
+            tracing::error!(%reason, "metadata log: a write failed; this storage takes no more");
+            self.failed = Some(reason.clone());
+        }
+        result
+    }
+
+    fn read(&mut self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
+        self.open()?.read(from, to, max_bytes)
+    }
+}
+
+#[derive(Clone)]
+enum Route {
+    Thread(mpsc::Sender<Request>),
+    Inline(Arc<Mutex<Engine>>),
+}
+
+/// Handle to the storage; cheap to clone. The storage closes when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct StorageThread {
+    route: Route,
+}
+
+impl StorageThread {
+    /// Takes the storage over and says what it holds.
+    pub(crate) async fn start(
+        mut storage: Box<dyn QuorumStorage>,
+        execution: StorageExecution,
+    ) -> Result<(Self, SavedState), QuorumStorageError> {
+        if execution == StorageExecution::Inline {
+            let saved = storage.load()?;
+            let engine = Arc::new(Mutex::new(Engine::new(storage)));
+            return Ok((Self { route: Route::Inline(engine) }, saved));
+        }
+        let (tx, rx) = mpsc::channel(QUEUE);
+        let (loaded_tx, loaded_rx) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("metadata-log".into())
+            .spawn(move || {
+                let loaded = storage.load();
+                let go_on = loaded.is_ok();
+                if loaded_tx.send(loaded).is_ok() && go_on {
+                    run(Engine::new(storage), rx);
+                }
+            })
+            .map_err(|e| QuorumStorageError::Io(format!("cannot start its thread: {e}")))?;
+        let saved = loaded_rx.await.map_err(|_| closed())??;
+        Ok((Self { route: Route::Thread(tx) }, saved))
+    }
+
+    /// Takes a place in the queue; what is sent through it runs after everything sent before.
+    pub(crate) async fn reserve(&self) -> Result<Place<'_>, QuorumStorageError> {
+        match &self.route {
+            Route::Inline(engine) => Ok(Place::Inline(engine)),
+            Route::Thread(tx) => match tx.reserve().await {
+                Ok(permit) => Ok(Place::Thread(permit)),
+                Err(_) => Err(closed()),
+            },
+        }
+    }
+
+    /// Writes `batch` and waits for it.
+    pub(crate) async fn write(&self, batch: Vec<LogWrite>, durability: Durability) -> Result<(), QuorumStorageError> {
+        let (tx, rx) = oneshot::channel();
+        self.reserve().await?.write(batch, durability, move |result| drop(tx.send(result)));
+        rx.await.map_err(|_| closed())?
+    }
+
+    /// Closes the storage after everything queued before; it can be opened again when this returns.
+    pub(crate) async fn close(&self) {
+        match &self.route {
+            Route::Inline(engine) => engine.lock().close(),
+            Route::Thread(tx) => {
+                let (done_tx, done_rx) = oneshot::channel();
+                let done = Completion::new(move |_| drop(done_tx.send(())));
+                if tx.send(Request::Close { done }).await.is_ok() {
+                    let _ = done_rx.await;
+                }
+            }
+        }
+    }
+
+    /// Reads entries, after every write queued before.
+    pub(crate) async fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
+        match self.reserve().await? {
+            Place::Inline(engine) => engine.lock().read(from, to, max_bytes),
+            Place::Thread(permit) => {
+                let (tx, rx) = oneshot::channel();
+                let done = Completion::new(move |result| drop(tx.send(result)));
+                permit.send(Request::Read { from, to, max_bytes, done });
+                rx.await.map_err(|_| closed())?
+            }
+        }
+    }
+}
+
+/// A place in the queue, good for one write.
+pub(crate) enum Place<'a> {
+    /// In the thread's queue.
+    Thread(mpsc::Permit<'a, Request>),
+    /// The engine itself.
+    Inline(&'a Mutex<Engine>),
+}
+
+impl Place<'_> {
+    /// Queues `batch`; `done` runs when it is on disk, or has failed.
+    pub(crate) fn write(
+        self,
+        batch: Vec<LogWrite>,
+        durability: Durability,
+        done: impl FnOnce(Result<(), QuorumStorageError>) + Send + 'static,
+    ) {
+        match self {
+            Place::Inline(engine) => {
+                let result = engine.lock().write(&batch, durability);
+                done(result);
+            }
+            Place::Thread(permit) => permit.send(Request::Write { batch, durability, done: Completion::new(done) }),
+        }
+    }
+}
+
+/// The thread: until every handle is gone.
+fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>) {
+    let mut next = rx.blocking_recv();
+    while let Some(request) = next.take() {
+        match request {
+            Request::Close { done } => {
+                engine.close();
+                done.complete(Ok(()));
+            }
+            Request::Read { from, to, max_bytes, done } => done.complete(engine.read(from, to, max_bytes)),
+            Request::Write { mut batch, mut durability, done } => {
+                let mut waiting = vec![done];
+                let mut bytes = bytes_of(&batch);
+                while bytes < BATCH_BYTES && next.is_none() {
+                    match rx.try_recv() {
+                        Ok(Request::Write { batch: more, durability: stronger, done }) => {
+                            bytes += bytes_of(&more);
+                            batch.extend(more);
+                            if stronger == Durability::Synced {
+                                durability = Durability::Synced;
+                            }
+                            waiting.push(done);
+                        }
+                        Ok(other) => next = Some(other),
+                        Err(_) => break,
+                    }
+                }
+                let result = engine.write(&batch, durability);
+                waiting.into_iter().for_each(|done| done.complete(result.clone()));
+            }
+        }
+        if next.is_none() {
+            next = rx.blocking_recv();
+        }
+    }
+}
+
+fn bytes_of(batch: &[LogWrite]) -> usize {
+    let size = |write: &LogWrite| match write {
+        LogWrite::Append { entry, .. } => entry.len(),
+        LogWrite::Put { value, .. } => value.len(),
+        LogWrite::Truncate { .. } | LogWrite::Purge { .. } => 0,
+    };
+    batch.iter().map(size).sum()
+}
