@@ -21,6 +21,7 @@
 //! | [`producer_state`] | idempotent producers: sequences, epochs, duplicates (KIP-98) |
 //! | [`time_index`] | one entry per 64 KiB: timestamps and byte positions |
 //! | [`tail_cache`] | recent batches of every log under one byte budget |
+//! | `rocksdb` | the engine, and how loss of synced data is noticed |
 //! | [`log_class`] | which logs share a column family: those whose data dies together |
 //!
 //! **Group commit.** An append assigns offsets and queues; it returns before the disk has seen anything. The queued end
@@ -32,6 +33,8 @@
 //! [`StoreGeneration`](log_store::StoreGeneration). Logs of an older generation stay dead for ever.
 
 mod batch_header;
+#[cfg(test)]
+mod model_test;
 pub mod error;
 pub mod leader_epoch_cache;
 pub mod log_class;
@@ -41,6 +44,8 @@ pub mod memory_store;
 pub mod partition_log;
 mod partition_meta;
 pub mod producer_state;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
 pub mod tail_cache;
 pub mod time_index;
 
@@ -50,6 +55,8 @@ pub use log_class::LogClass;
 pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};
 pub use memory_store::MemoryStore;
+#[cfg(feature = "rocksdb")]
+pub use self::rocksdb::{DataDirectory, RocksDbConfig, RocksDbStore};
 pub use partition_log::{
     AppendInfo, AppendOrigin, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit, TimestampType,
 };

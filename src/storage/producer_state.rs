@@ -108,6 +108,15 @@ impl ProducerState {
         before - self.producers.len()
     }
 
+    /// Takes over when each producer was last seen from `newer`; forgets those that `newer` does not know any more.
+    pub fn take_last_seen(&mut self, newer: &ProducerState) {
+        self.producers.retain(|id, entry| {
+            let known = newer.producers.get(id);
+            entry.last_seen_ms = known.map_or(entry.last_seen_ms, |e| e.last_seen_ms);
+            known.is_some()
+        });
+    }
+
     /// First offset of the oldest open transaction.
     pub fn first_unstable_offset(&self) -> Option<i64> {
         self.producers.values().filter_map(|e| e.transaction_first_offset).min()

@@ -122,6 +122,24 @@ impl PartitionLog {
         Ok(())
     }
 
+    /// The producers as they were when the log ended at `offset`, of those still known: replayed from the newest snapshot
+    /// at or below it.
+    pub(super) fn producers_at(&self, state: &LogState, offset: i64) -> Result<ProducerState, StorageError> {
+        if offset == state.log_end {
+            return Ok(state.producers.clone());
+        }
+        let snapshot = state.snapshots.iter().rev().find(|s| s.0 <= offset);
+        let mut producers = snapshot.and_then(|(_, bytes)| ProducerState::decode(bytes)).unwrap_or_default();
+        let mut at = snapshot.map_or(state.log_start, |s| s.0.max(state.log_start));
+        while let Some(batch) = self.batch_at(state, at, offset)? {
+            let header = BatchHeader::parse(&batch).map_err(StorageError::corrupt)?;
+            producers.replay(&header, 0);
+            at = header.last_offset() + 1;
+        }
+        producers.take_last_seen(&state.producers);
+        Ok(producers)
+    }
+
     /// The newest entry of the time index that lies in the log and below `offset`. Entries still queued are not seen: what
     /// they cover is read batch by batch, which is right too.
     pub(super) fn last_entry_before(
