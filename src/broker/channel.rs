@@ -65,7 +65,11 @@ impl ControllerChannel {
                 None => Tried::Again(last),
                 Some(node) => {
                     let until = if repeatable { deadline.min(Instant::now() + TRY_MAX) } else { deadline };
-                    self.try_once(lane, node, &request, until).await
+                    let tried = self.try_once(lane, node, &request, until).await;
+                    if !matches!(tried, Tried::Answered(_)) {
+                        self.metadata.controller_was_wrong(node);
+                    }
+                    tried
                 }
             };
             last = match tried {

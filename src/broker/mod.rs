@@ -6,19 +6,27 @@
 //! - [`Metadata`]: the metadata log as this node has it, as a voter or as an observer; the server room provides it
 //! - [`ControllerChannel`]: brings a request to the active controller, through fail-overs
 //! - [`ControllerService`]: the other end of it
+//! - [`MetadataCell`], [`QuorumLane`]: the quorum of this node and its way to the others
+//! - [`FailureWatch`]: evidence about other brokers, and verdicts, while this node is the active controller
 //! - [`Lifecycle`]: registers, heartbeats, leaves
 //! - [`ProducerIds`]: blocks of producer ids
 //! - [`topics`]: internal topics, and topics that clients ask for
 
 mod channel;
+mod failure_watch;
 mod lifecycle;
+mod metadata;
 mod producer_ids;
+mod quorum_lane;
 mod service;
 pub mod topics;
 
 pub use channel::{ChannelError, ControllerChannel};
+pub use failure_watch::FailureWatch;
 pub use lifecycle::{BrokerState, Lifecycle, LifecycleConfig, Registration};
+pub use metadata::{LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
+pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};
 pub use service::{ControllerService, KIND_CONTROLLER};
 
 use crate::config::ServerConfig;
@@ -37,6 +45,8 @@ pub trait Metadata: Send + Sync + 'static {
     fn image(&self) -> Arc<MetadataImage>;
     /// The active controller, as far as this node knows.
     fn controller(&self) -> Option<NodeId>;
+    /// That node said that it is not the controller, or did not answer.
+    fn controller_was_wrong(&self, node: NodeId);
     /// The cluster's id once this node has joined or formed one.
     fn cluster_id(&self) -> Option<ClusterId>;
     /// Ask this node's own controller; [`ControllerError::NotController`] unless it is active.

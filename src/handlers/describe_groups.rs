@@ -3,37 +3,23 @@
 use super::Handlers;
 use super::groups::{shared, text, text_option};
 use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{DescribedGroup as Described, GroupRequest, GroupResponse};
+use crate::coordinator::group::DescribedGroup as Described;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
 use rookery_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 
 pub async fn handle(handlers: &Handlers, version: i16, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for id in &request.groups {
-        let described = match handlers.groups.request(id, GroupRequest::Describe(vec![shared(id)])).await {
-            Ok(GroupResponse::Describe(mut described)) => described.pop().ok_or(CoordinatorError::UnknownServerError),
-            Ok(_) => Err(CoordinatorError::UnknownServerError),
-            Err(error) => Err(error),
-        };
-        groups.push(match described {
-            Ok(group) => describe(version, group),
-            Err(error) => refused(id, error),
-        });
-    }
-    DescribeGroupsResponse { groups, ..Default::default() }
-}
-
-fn refused(id: &SmolStr, error: CoordinatorError) -> DescribedGroup {
-    DescribedGroup { error_code: error.code(), error_message: None, group_id: id.clone(), ..Default::default() }
+    let ids = request.groups.iter().map(shared).collect();
+    let groups = handlers.groups.describe_groups(ids).await;
+    DescribeGroupsResponse { groups: groups.into_iter().map(|g| describe(version, g)).collect(), ..Default::default() }
 }
 
 fn describe(version: i16, group: Described) -> DescribedGroup {
     // Only version 6 knows the error for a group that does not exist; it is `Dead` for older ones.
-    let error = group.error.filter(|_| version >= 6);
+    let error = group.error.filter(|e| version >= 6 || *e != CoordinatorError::GroupIdNotFound);
     DescribedGroup {
         error_code: error.map_or(0, CoordinatorError::code),
-        error_message: error.map(|_| SmolStr::new(format!("Group {} not found.", group.group_id))),
+        error_message: error.filter(|_| version >= 6).map(|e| SmolStr::new(e.to_string())),
         group_id: text(&group.group_id),
         group_state: group.state.into(),
         protocol_type: text(&group.protocol_type),

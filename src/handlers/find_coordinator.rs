@@ -59,7 +59,7 @@ fn find(handlers: &Handlers, image: &MetadataImage, connection: &ConnectionInfo,
     let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
         return unavailable();
     };
-    let leader = topic.partition(handlers.groups.partition_of(&key)).map_or(NodeId::NONE, |p| p.leader);
+    let leader = topic.partition(handlers.groups.partition_for(&key)).map_or(NodeId::NONE, |p| p.leader);
     match alive_endpoint(image, leader, &connection.listener) {
         None => unavailable(),
         Some(endpoint) => Coordinator {

@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::groups::{shared, shared_option};
-use crate::coordinator::group::{GroupRequest, HeartbeatRequest as Heartbeat};
+use crate::coordinator::group::HeartbeatRequest as Heartbeat;
 use rookery_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
 pub async fn handle(handlers: &Handlers, request: HeartbeatRequest) -> HeartbeatResponse {
@@ -12,6 +12,6 @@ pub async fn handle(handlers: &Handlers, request: HeartbeatRequest) -> Heartbeat
         member_id: shared(&request.member_id),
         group_instance_id: shared_option(request.group_instance_id.as_ref()),
     };
-    let result = handlers.groups.request(&request.group_id, GroupRequest::Heartbeat(heartbeat)).await;
+    let result = handlers.groups.heartbeat(heartbeat).await;
     HeartbeatResponse { error_code: result.err().map_or(0, |e| e.code()), ..Default::default() }
 }

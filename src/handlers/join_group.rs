@@ -3,19 +3,18 @@
 use super::groups::{client_host, shared, shared_option, text, text_option};
 use super::{Handlers, RequestContext};
 use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{GroupRequest, GroupResponse, JoinGroupRequest as Join, JoinGroupResponse as Joined, JoinProtocol};
+use crate::coordinator::group::{JoinGroupRequest as Join, JoinProtocol};
 use rookery_protocol::messages::join_group::JoinGroupResponseMember;
 use rookery_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
 pub async fn handle(handlers: &Handlers, context: &RequestContext, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = context.version;
-    let member_id = shared(&request.member_id);
     let join = Join {
         group_id: shared(&request.group_id),
         session_timeout_ms: request.session_timeout_ms,
         // Version 0 has one time-out for both.
         rebalance_timeout_ms: if version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms },
-        member_id: member_id.clone(),
+        member_id: shared(&request.member_id),
         group_instance_id: shared_option(request.group_instance_id.as_ref()),
         protocol_type: shared(&request.protocol_type),
         protocols: request
@@ -29,11 +28,7 @@ pub async fn handle(handlers: &Handlers, context: &RequestContext, request: Join
         requires_known_member_id: version >= 4,
         supports_skipping_assignment: version >= 9,
     };
-    let joined = match handlers.groups.request(&request.group_id, GroupRequest::Join(join)).await {
-        Ok(GroupResponse::Join(joined)) => joined,
-        Ok(_) => Joined::refused(member_id, CoordinatorError::UnknownServerError),
-        Err(error) => Joined::refused(member_id, error),
-    };
+    let joined = handlers.groups.join_group(join).await;
     let protocol_name = text_option(joined.protocol_name.as_ref());
     JoinGroupResponse {
         error_code: joined.error.map_or(0, CoordinatorError::code),

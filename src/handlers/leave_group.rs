@@ -3,7 +3,7 @@
 use super::Handlers;
 use super::groups::{shared, shared_option, text, text_option};
 use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{GroupRequest, GroupResponse, LeaveGroupRequest as Leave, MemberIdentity};
+use crate::coordinator::group::{LeaveGroupRequest as Leave, MemberIdentity};
 use rookery_protocol::messages::leave_group::MemberResponse;
 use rookery_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 
@@ -19,11 +19,11 @@ pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupReques
     };
     let leave = Leave { group_id: shared(&request.group_id), members };
     let refused = |error: CoordinatorError| LeaveGroupResponse { error_code: error.code(), ..Default::default() };
-    match handlers.groups.request(&request.group_id, GroupRequest::Leave(leave)).await {
-        Ok(GroupResponse::Leave(left)) if version < 3 => {
+    match handlers.groups.leave_group(leave).await {
+        Ok(left) if version < 3 => {
             left.first().and_then(|m| m.error).map_or_else(LeaveGroupResponse::default, refused)
         }
-        Ok(GroupResponse::Leave(left)) => LeaveGroupResponse {
+        Ok(left) => LeaveGroupResponse {
             members: left
                 .iter()
                 .map(|m| MemberResponse {
@@ -34,7 +34,6 @@ pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupReques
                 .collect(),
             ..Default::default()
         },
-        Ok(_) => refused(CoordinatorError::UnknownServerError),
         Err(error) => refused(error),
     }
 }

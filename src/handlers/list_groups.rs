@@ -11,7 +11,7 @@ pub async fn handle(handlers: &Handlers, request: ListGroupsRequest) -> ListGrou
         states: request.states_filter.iter().map(ToString::to_string).collect(),
         types: request.types_filter.iter().map(ToString::to_string).collect(),
     };
-    match handlers.groups.list(filter).await {
+    match handlers.groups.list_groups(&filter).await {
         Err(error) => ListGroupsResponse { error_code: error.code(), ..Default::default() },
         Ok(groups) => ListGroupsResponse {
             groups: groups

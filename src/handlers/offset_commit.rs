@@ -4,7 +4,7 @@ use super::Handlers;
 use super::groups::{shared, shared_option};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::{
-    CommittedPartition, CommittedTopic, GroupRequest, GroupResponse, OffsetCommitRequest as Commit, PartitionErrors,
+    CommittedPartition, CommittedTopic, OffsetCommitRequest as Commit, PartitionErrors,
 };
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::offset_commit::{
@@ -50,11 +50,7 @@ pub async fn handle(handlers: &Handlers, version: i16, request: OffsetCommitRequ
             knows_group_id_not_found: version >= 9,
             topics,
         };
-        match handlers.groups.request(&request.group_id, GroupRequest::CommitOffsets(commit)).await {
-            Ok(GroupResponse::CommitOffsets(errors)) => Ok(errors),
-            Ok(_) => Err(CoordinatorError::UnknownServerError),
-            Err(error) => Err(error),
-        }
+        handlers.groups.commit_offsets(commit).await
     };
     answer(&image, version, &request, result)
 }

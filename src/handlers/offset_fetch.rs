@@ -2,10 +2,7 @@
 
 use super::Handlers;
 use super::groups::{shared, text};
-use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{
-    FetchTopic, FetchedTopic, GroupRequest, GroupResponse, OffsetFetchRequest as FetchOffsets,
-};
+use crate::coordinator::group::{FetchTopic, FetchedTopic, OffsetFetchRequest as FetchOffsets};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::offset_fetch::{
@@ -68,13 +65,8 @@ async fn fetch(
         group.topics.as_ref().map(|topics| topics.iter().filter_map(|t| known_topic(image, version, t)).collect());
     let request =
         FetchOffsets { group_id: shared(&group.group_id), topics: asked, require_stable };
-    let result = match handlers.groups.request(&group.group_id, GroupRequest::FetchOffsets(request)).await {
-        Ok(GroupResponse::FetchOffsets(topics)) => Ok(topics),
-        Ok(_) => Err(CoordinatorError::UnknownServerError),
-        Err(error) => Err(error),
-    };
     let mut response = OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
-    match result {
+    match handlers.groups.fetch_offsets(request).await {
         Ok(topics) => response.topics = found(image, version, topics),
         Err(error) => {
             response.error_code = error.code();

@@ -2,8 +2,7 @@
 
 use super::Handlers;
 use super::groups::{shared, shared_option, text_option};
-use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{GroupRequest, GroupResponse, SyncGroupRequest as Sync};
+use crate::coordinator::group::SyncGroupRequest as Sync;
 use bytes::Bytes;
 use rookery_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
@@ -22,15 +21,13 @@ pub async fn handle(handlers: &Handlers, request: SyncGroupRequest) -> SyncGroup
             .map(|a| (shared(&a.member_id), Bytes::copy_from_slice(&a.assignment)))
             .collect(),
     };
-    let refused = |error: CoordinatorError| SyncGroupResponse { error_code: error.code(), ..Default::default() };
-    match handlers.groups.request(&request.group_id, GroupRequest::Sync(sync)).await {
-        Ok(GroupResponse::Sync(synced)) => SyncGroupResponse {
+    match handlers.groups.sync_group(sync).await {
+        Ok(synced) => SyncGroupResponse {
             protocol_type: text_option(synced.protocol_type.as_ref()),
             protocol_name: text_option(synced.protocol_name.as_ref()),
             assignment: synced.assignment,
             ..Default::default()
         },
-        Ok(_) => refused(CoordinatorError::UnknownServerError),
-        Err(error) => refused(error),
+        Err(error) => SyncGroupResponse { error_code: error.code(), ..Default::default() },
     }
 }
