@@ -31,6 +31,8 @@ mod error;
 mod header;
 mod record;
 mod record_batch;
+#[cfg(test)]
+mod tests;
 mod validation;
 
 pub use builder::RecordBatchBuilder;

@@ -8,9 +8,8 @@ use super::DecodeError;
 
 /// How much memory the arrays of one frame may take: `floor` + `factor` × the frame's size.
 ///
-/// The default allows every sensible request (an element is rarely four times its wire size) and keeps a frame of 100 MiB
-/// below half a gigabyte. A small frame is bounded anyway, by the least wire size of its elements: `floor` only keeps the
-/// rule out of its way.
+/// A frame is bounded anyway, by the least wire size of its elements: some forty times its size in the worst case, with nothing but empty names
+/// in it. Real requests need less than four. The default lets small frames be and keeps large ones within eight times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Bytes that any frame may use.
@@ -21,7 +20,7 @@ pub struct DecodeLimits {
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { floor: 16 << 20, factor: 4 }
+        Self { floor: 1 << 20, factor: 8 }
     }
 }
 
