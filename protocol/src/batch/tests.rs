@@ -68,13 +68,15 @@ proptest! {
         prop_assert_eq!(read.len(), records.len());
         prop_assert_eq!(set.records.len(), records.len());
         for (n, ((ours, theirs), plain)) in read.iter().zip(&set.records).zip(&records).enumerate() {
-            prop_assert_eq!((ours.offset, theirs.offset, theirs.sequence), (70 + n as i64, 70 + n as i64, 5 + n as i32));
+            let offset = 70 + n as i64;
+            prop_assert_eq!((ours.offset, theirs.offset, theirs.sequence), (offset, offset, 5 + n as i32));
             prop_assert_eq!((ours.timestamp, theirs.timestamp), (plain.0, plain.0));
             prop_assert_eq!((&ours.key, &ours.value), (&theirs.key, &theirs.value));
             prop_assert_eq!(ours.key.as_deref(), plain.1.as_deref());
             prop_assert_eq!(ours.value.as_deref(), plain.2.as_deref());
             let headers: Vec<_> = theirs.headers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-            prop_assert_eq!(ours.headers.iter().map(|h| (h.key.as_str(), h.value.clone())).collect::<Vec<_>>(), headers);
+            let of_ours: Vec<_> = ours.headers.iter().map(|h| (h.key.as_str(), h.value.clone())).collect();
+            prop_assert_eq!(of_ours, headers);
             prop_assert_eq!((theirs.producer_id, theirs.producer_epoch, theirs.transactional), (9, 2, transactional));
         }
     }
@@ -101,7 +103,7 @@ proptest! {
             timestamp: *timestamp,
             key: key.clone().map(Bytes::from),
             value: value.clone().map(Bytes::from),
-            headers: headers.iter().map(|(name, value)| (name.clone().into(), value.clone().map(Bytes::from))).collect(),
+            headers: headers.iter().map(|(k, v)| (k.clone().into(), v.clone().map(Bytes::from))).collect(),
         }).collect();
         let mut bytes = BytesMut::new();
         let options = theirs::RecordEncodeOptions { version: 2, compression: codec };

@@ -19,8 +19,8 @@ pub struct Layout {
     pub nullable: bool,
 }
 
-/// A type that a field can have. The `_option` functions are the nullable form; what has no length prefix to say null with has a
-/// byte in front instead (1 present, -1 null).
+/// A type that a field can have. The `_option` functions are the nullable form; what has no length prefix to say null
+/// with has a byte in front instead (1 present, -1 null).
 pub trait Value: Sized {
     /// The fewest bytes that a value takes.
     fn least_bytes(layout: Layout) -> usize;

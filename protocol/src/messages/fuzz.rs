@@ -1,4 +1,5 @@
-//! Arbitrary and damaged bytes against the decoder of every request in every version: no panic, and memory within a small multiple of the frame.
+//! Arbitrary and damaged bytes against the decoder of every request in every version: no panic, and memory within a
+//! small multiple of the frame.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -57,8 +58,9 @@ fn peak_bytes(work: impl FnOnce()) -> usize {
     (PEAK.get() - before) as usize
 }
 
-/// What one frame may make the decoder hold. A struct of nothing but empty names is some thirty times its wire size, and a growing array is there
-/// one and a half times for a moment. The constant is what arrays are believed in advance, at each level of nesting.
+/// What one frame may make the decoder hold. A struct of nothing but empty names is some thirty times its wire size,
+/// and a growing array is there one and a half times for a moment. The constant is what arrays are believed in advance,
+/// at each level of nesting.
 const MULTIPLE: usize = 50;
 const CONSTANT: usize = 32 << 10;
 
@@ -69,7 +71,8 @@ fn decode(key: ApiKey, version: i16, frame: Bytes, what: &str) {
     drop(ResponseKind::decode(key, version, &mut Decoder::new(frame)));
 }
 
-/// Valid bytes with a few of them changed, cut off, or with a huge count and a long tail of the smallest elements behind it.
+/// Valid bytes with a few of them changed, cut off, or with a huge count and a long tail of the smallest elements
+/// behind it.
 fn damaged(dice: &mut Dice, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..=dice.below(3) {
         let at = dice.below(bytes.len().max(1));

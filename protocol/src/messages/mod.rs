@@ -1,17 +1,21 @@
 //! Every request and response that clients send and get, in every version, and the records of `__consumer_offsets`.
 //!
-//! In: a [`Decoder`] or a typed message. Out: the other. Never here: what a broker does about it, or which versions it offers ([`versions`](crate::versions)).
+//! In: a [`Decoder`] or a typed message. Out: the other. Never here: what a broker does about it, or which versions it
+//! offers ([`versions`](crate::versions)).
 //!
-//! - `api/`: one file per API with request and response together, written by `scripts/messages` from the schemas inside Kafka's published jar in
-//!   the notation of `notation.rs`. Field names and struct names are Kafka's; a struct name that request and response use for different things gets
-//!   `Request` or `Response` in front. Messages are re-exported here, the structs inside them live in the module of their API:
-//!   `messages::FetchRequest`, `messages::fetch::FetchTopic`.
+//! - `api/`: one file per API with request and response together, written by `scripts/messages` from the schemas inside
+//!   Kafka's published jar in the notation of `notation.rs`. Field names and struct names are Kafka's; a struct name
+//!   that request and response use for different things gets `Request` or `Response` in front. Messages are re-exported
+//!   here, the structs inside them live in the module of their API: `messages::FetchRequest`,
+//!   `messages::fetch::FetchTopic`.
 //! - [`header`]: what stands in front of every message. [`data`]: versioned values inside messages and records.
 //! - [`RequestKind`] and [`ResponseKind`] hold a message of any API, so that a connection decodes without knowing them.
 //!
-//! Defaults are the schemas' own. Mind one of Kafka's habits: text that may be null starts out as `Some("")` unless the schema says null.
+//! Defaults are the schemas' own. Mind one of Kafka's habits: text that may be null starts out as `Some("")` unless the
+//! schema says null.
 //!
-//! Reading does not insist that a message fills its frame (Kafka does not either); [`Decoder::remaining`] says what is left.
+//! Reading does not insist that a message fills its frame (Kafka does not either); [`Decoder::remaining`] says what is
+//! left.
 
 #[macro_use]
 mod notation;

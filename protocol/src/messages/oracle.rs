@@ -1,14 +1,21 @@
 //! Every message in every version against another implementation of the protocol.
 //!
-//! A random message is written by ours, read by theirs with nothing left over, written again by theirs: the bytes must be the same, and ours must read
-//! them back as the same message. So both agree in both directions on order, types, nulls, compact forms, defaults and tags.
+//! A random message is written by ours, read by theirs with nothing left over, written again by theirs: the bytes must
+//! be the same, and ours must read them back as the same message. So both agree in both directions on order, types,
+//! nulls, compact forms, defaults and tags.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as theirs;
 
+use super::data::{
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue, OffsetCommitKey,
+    OffsetCommitValue,
+};
 use super::sample::Dice;
-use super::{ApiKey, RequestKind, ResponseKind};
+use super::{ApiKey, Message, RequestKind, ResponseKind};
+use crate::batch::RecordBatchBuilder;
 use crate::codec::{Decoder, Encoder};
+use crate::compression::Compression;
 
 const ROUNDS: u64 = 150;
 
@@ -86,4 +93,49 @@ fn headers_agree_with_the_oracle() {
             }
         }
     }
+}
+
+/// Samples of every message, one a line: class, version, bytes. `scripts/messages-check` hands them to Kafka's own
+/// classes.
+#[test]
+#[ignore = "writes the file that scripts/messages-check asks for"]
+fn write_samples() {
+    use std::fmt::Write;
+
+    let mut lines = String::new();
+    let mut line = |class: &str, version: i16, bytes: &[u8]| {
+        write!(lines, "{class} {version} ").expect("memory");
+        bytes.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("memory"));
+        lines.push('\n');
+    };
+    for key in ApiKey::ALL.iter().copied() {
+        for (version, seed) in key.versions().flat_map(|version| (0..20).map(move |seed| (version, seed))) {
+            let request = RequestKind::sample(key, &mut Dice(seed), version);
+            line(request.name(), version, &encode("request", key, |out| request.encode(version, out)));
+            let response = ResponseKind::sample(key, &mut Dice(seed), version);
+            line(response.name(), version, &encode("response", key, |out| response.encode(version, out)));
+        }
+    }
+    macro_rules! data {
+        ($($name:ident)*) => {$(
+            for (version, seed) in $name::VERSIONS.flat_map(|version| (0..20).map(move |seed| (version, seed))) {
+                let mut out = Encoder::new();
+                let value = <$name as Message>::sample(&mut Dice(seed), version);
+                value.encode(version, &mut out).expect("a sample fits");
+                line($name::NAME, version, &out.into_bytes());
+            }
+        )*};
+    }
+    data! {
+        ConsumerProtocolSubscription ConsumerProtocolAssignment
+        OffsetCommitKey OffsetCommitValue GroupMetadataKey GroupMetadataValue
+    }
+    for codec in Compression::ALL {
+        let mut batch = RecordBatchBuilder::new().compression(codec).place(70, 1);
+        for n in 0..5000 {
+            batch.push(1000 + n, None, Some(format!("value {n}").as_bytes()), &[("a", None), ("b", Some(b"c"))]);
+        }
+        line("RecordBatch", 2, batch.build().expect("a batch").bytes());
+    }
+    std::fs::write(std::env::var("SAMPLES").expect("SAMPLES names the file"), lines).expect("written");
 }
