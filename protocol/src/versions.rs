@@ -1,21 +1,28 @@
 //! Which APIs and versions this broker offers: the one table behind ApiVersions.
 //!
-//! A row appears here when its handler exists; a test of the handlers holds that. `offered` is what ApiVersions says, `accepted` what is then
-//! really decoded; they differ where Kafka's differ.
+//! A row appears here when its handler exists; a test of the handlers holds that. `offered` is what ApiVersions says,
+//! `accepted` what is then really decoded; they differ where Kafka's differ.
 //!
 //! Each row goes up to the last version of Kafka 4.4, except:
 //!
-//! - **ApiVersions** stops at 4: version 5 (KIP-1242) lets a client name the node it means, and its rules are not implemented.
-//! - **Produce** is offered from 0 and accepted from 3: librdkafka does not compress unless version 0 is in the range (KAFKA-18659).
-//! - **FindCoordinator** stops at 5: 6 only adds share groups, which there are not. A client that needs them learns it from the range.
+//! - **ApiVersions** stops at 4: version 5 (KIP-1242) lets a client name the node it means, and its rules are not
+//!   implemented.
+//! - **Produce** is offered from 0 and accepted from 3: librdkafka does not compress unless version 0 is in the range
+//!   (KAFKA-18659).
+//! - **FindCoordinator** stops at 5: 6 only adds share groups, which there are not. A client that needs them learns it
+//!   from the range.
 //! - **InitProducerId** stops at 5: 6 (two-phase commit, KIP-939) is unstable in Kafka itself.
 //!
-//! And these go all the way although they name features that are missing, because each answer is well defined without the feature:
+//! And these go all the way although they name features that are missing, because each answer is well defined without
+//! the feature:
 //!
-//! - **ListOffsets** 8, 9 and 11 know offsets of tiered storage: without it the earliest local offset is the earliest one, the latest tiered
-//!   and the earliest pending upload are unknown (-1). 10 adds a timeout that only tiered reads use.
-//! - **Produce** 12 lets a transactional producer skip AddPartitionsToTxn, but clients do so only once `transaction.version` 2 is finalised.
-//! - **OffsetCommit** and **OffsetFetch** 9 carry the member epoch of KIP-848 groups, which is the generation in a classic one; 10 names topics by id.
+//! - **ListOffsets** 8, 9 and 11 know offsets of tiered storage: without it the earliest local offset is the earliest
+//!   one, the latest tiered and the earliest pending upload are unknown (-1). 10 adds a timeout that only tiered reads
+//!   use.
+//! - **Produce** 12 lets a transactional producer skip AddPartitionsToTxn, but clients do so only once
+//!   `transaction.version` 2 is finalised.
+//! - **OffsetCommit** and **OffsetFetch** 9 carry the member epoch of KIP-848 groups, which is the generation in a
+//!   classic one; 10 names topics by id.
 //! - **Fetch** 15 and up carry replica state, which only followers fill in.
 
 use std::ops::RangeInclusive;

@@ -137,7 +137,8 @@ impl RecordBatchBuilder {
         self
     }
 
-    /// Let the batch end at a later offset than its last record: compaction may remove the last record, but never moves the end.
+    /// Let the batch end at a later offset than its last record: compaction may remove the last record, but never moves
+    /// the end.
     #[must_use]
     pub fn last_offset_delta(mut self, delta: i32) -> Self {
         self.last_offset_delta = self.last_offset_delta.max(delta);

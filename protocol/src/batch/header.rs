@@ -68,10 +68,12 @@ pub struct RecordBatchHeader {
 }
 
 impl RecordBatchHeader {
-    /// Read a header and check what every user relies on: the magic, a length that covers the header, offsets within 0..=i64::MAX - 1.
+    /// Read a header and check what every user relies on: the magic, a length that covers the header, offsets within
+    /// 0..=i64::MAX - 1.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         if bytes.len() < HEADER_BYTES {
-            // The magic decides what the other bytes mean: an old format is named as such, even if it is shorter than this header.
+            // The magic decides what the other bytes mean: an old format is named as such, even if it is shorter than
+            // this header.
             return Err(match bytes.get(MAGIC_AT) {
                 Some(&magic) if magic as i8 != MAGIC => BatchError::UnsupportedMagic(magic as i8),
                 _ => BatchError::Truncated { needed: HEADER_BYTES, actual: bytes.len() },

@@ -98,7 +98,8 @@ impl ControlRecordType {
     }
 }
 
-/// Walks over unpacked records and checks each; ends after the first error. It is also an error if there are more or fewer records than the batch says.
+/// Walks over unpacked records and checks each; ends after the first error. It is also an error if there are more or
+/// fewer records than the batch says.
 #[derive(Clone, Debug)]
 pub struct RecordRefs<'a> {
     bytes: Cursor<'a>,

@@ -8,7 +8,8 @@ use super::{BatchError, RecordBatchHeader};
 
 /// One batch: its header, read once, and all its bytes, header included.
 ///
-/// Invariants: `bytes` is exactly as long as the header says; the header is what the bytes say; [`RecordBatchHeader::parse`] accepted it.
+/// Invariants: `bytes` is exactly as long as the header says; the header is what the bytes say;
+/// [`RecordBatchHeader::parse`] accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordBatch {
     header: RecordBatchHeader,
@@ -16,7 +17,8 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
-    /// A view of `bytes`, which must be one batch and nothing more. The checksum is not looked at: see [`check`](Self::check).
+    /// A view of `bytes`, which must be one batch and nothing more. The checksum is not looked at: see
+    /// [`check`](Self::check).
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
         let header = RecordBatchHeader::parse(&bytes)?;
         if bytes.len() < header.size() {
@@ -77,9 +79,9 @@ impl RecordBatch {
         self.header.compression().map(|_| ())
     }
 
-    /// The batch at its place in the log. Rewrites the two fields in place if nothing else holds the frame that the bytes are a slice of, else copies
-    /// the batch once: a produce request with one partition is patched in place, of several partitions all but the last are copied, which also frees
-    /// them from each other's frame.
+    /// The batch at its place in the log. Rewrites the two fields in place if nothing else holds the frame that the
+    /// bytes are a slice of, else copies the batch once: a produce request with one partition is patched in place, of
+    /// several partitions all but the last are copied, which also frees them from each other's frame.
     ///
     /// `base_offset` must be at least 0 and leave room for the batch below i64::MAX.
     #[must_use]
@@ -93,8 +95,8 @@ impl RecordBatch {
         Self { bytes: bytes.freeze(), ..self }
     }
 
-    /// The batch with the leader's time (milliseconds since 1970) instead of the producer's, and a new checksum. Copies as
-    /// [`assign_offsets`](Self::assign_offsets) does.
+    /// The batch with the leader's time (milliseconds since 1970) instead of the producer's, and a new checksum. Copies
+    /// as [`assign_offsets`](Self::assign_offsets) does.
     #[must_use]
     pub fn assign_append_time(mut self, timestamp: i64) -> Self {
         self.header.set_append_time(timestamp);
@@ -116,7 +118,8 @@ impl RecordBatch {
         RecordRefs::new(plain_records, self.header.records_count)
     }
 
-    /// The records one by one, unpacked to at most `limit` bytes. Keys and values are slices, of the batch itself if it is not compressed.
+    /// The records one by one, unpacked to at most `limit` bytes. Keys and values are slices, of the batch itself if it
+    /// is not compressed.
     pub fn records(&self, limit: usize) -> Result<RecordIter, BatchError> {
         Ok(RecordIter::new(self.header, self.plain_records(limit)?))
     }
@@ -126,8 +129,8 @@ fn own(bytes: Bytes) -> BytesMut {
     bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
 
-/// The batches in a row of bytes, for instance of a fetch. Ends after the first error. A client whose fetch was cut short finds
-/// [`BatchError::Truncated`] at its end.
+/// The batches in a row of bytes, for instance of a fetch. Ends after the first error. A client whose fetch was cut
+/// short finds [`BatchError::Truncated`] at its end.
 #[derive(Clone, Debug)]
 pub struct RecordBatches {
     rest: Bytes,

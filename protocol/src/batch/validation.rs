@@ -14,8 +14,9 @@ const NO_TIMESTAMP: i64 = -1;
 pub struct ProduceRules {
     /// `max.message.bytes`: the batch with its header, compressed.
     pub batch_bytes_max: usize,
-    /// Which CreateTime timestamps (milliseconds since 1970) are accepted: now minus `message.timestamp.before.max.ms` to now plus
-    /// `message.timestamp.after.max.ms`. Asked of the batch's first and largest timestamp, or of each if every record is looked at.
+    /// Which CreateTime timestamps (milliseconds since 1970) are accepted: now minus `message.timestamp.before.max.ms`
+    /// to now plus `message.timestamp.after.max.ms`. Asked of the batch's first and largest timestamp, or of each if
+    /// every record is looked at.
     pub timestamps: RangeInclusive<i64>,
     /// Look at every record: sizes, offsets, counts, keys.
     pub every_record: bool,
@@ -82,7 +83,8 @@ impl RecordBatch {
         Ok(())
     }
 
-    /// Every record parses, offsets are 0, 1, 2, …, as many as the header says, nothing behind them, keys where required.
+    /// Every record parses, offsets are 0, 1, 2, …, as many as the header says, nothing behind them, keys where
+    /// required.
     fn check_records(&self, rules: &ProduceRules) -> Result<(), BatchError> {
         let plain = self.plain_records(rules.plain_bytes_max)?;
         let created = self.header().timestamp_type() == TimestampType::CreateTime;

@@ -8,9 +8,9 @@ use super::DecodeError;
 
 /// How much memory the arrays of one frame may take: `floor` + `factor` × the frame's size.
 ///
-/// The default allows every sensible request (an element is rarely four times its wire size) and keeps a frame of 100 MiB
-/// below half a gigabyte. A small frame is bounded anyway, by the least wire size of its elements: `floor` only keeps the
-/// rule out of its way.
+/// A frame is bounded anyway, by the least wire size of its elements: some forty times its size in the worst case, with
+/// nothing but empty names in it. Real requests need less than four. The default lets small frames be and keeps large
+/// ones within eight times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Bytes that any frame may use.
@@ -21,7 +21,7 @@ pub struct DecodeLimits {
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { floor: 16 << 20, factor: 4 }
+        Self { floor: 1 << 20, factor: 8 }
     }
 }
 
@@ -165,7 +165,8 @@ impl Decoder {
         }
     }
 
-    /// Check the claim of an array of `count` elements, each of at least `least_wire` bytes and `in_memory` bytes once read.
+    /// Check the claim of an array of `count` elements, each of at least `least_wire` bytes and `in_memory` bytes once
+    /// read.
     pub(super) fn charge(&mut self, count: usize, least_wire: usize, in_memory: usize) -> Result<(), DecodeError> {
         let (offset, remaining) = (self.position, self.remaining());
         if count.saturating_mul(least_wire.max(1)) > remaining {
@@ -178,9 +179,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// The tagged fields at the end of a flexible struct (KIP-482). `known` reads the value of a tag and says true, or reads nothing
-    /// and says false: such a field of a later version is skipped. Brokers act on what they know and forward nothing, so
-    /// unknown fields are not kept.
+    /// The tagged fields at the end of a flexible struct (KIP-482). `known` reads the value of a tag and says true, or
+    /// reads nothing and says false: such a field of a later version is skipped. Brokers act on what they know and
+    /// forward nothing, so unknown fields are not kept.
     pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(&mut Self, u32) -> Result<bool, DecodeError>,

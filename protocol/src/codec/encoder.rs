@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::EncodeError;
 
-/// `Bytes` at least this long become a segment of their own. Below it, copying is cheaper than one more entry of a vectored write.
+/// `Bytes` at least this long become a segment of their own. Below it, copying is cheaper than one more entry of a
+/// vectored write.
 const SEGMENT_BYTES_MIN: usize = 1024;
 const FRAME_PREFIX_BYTES: usize = size_of::<i32>();
 /// Most responses fit; larger ones grow.
@@ -132,8 +133,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// One tagged field: tag, size, value. The size is known only after the value, which then moves up by the one to five bytes
-    /// that the size takes; values of tagged fields are small.
+    /// One tagged field: tag, size, value. The size is known only after the value, which then moves up by the one to
+    /// five bytes that the size takes; values of tagged fields are small.
     pub fn tagged_field(
         &mut self,
         tag: u32,

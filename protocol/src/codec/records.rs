@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Record batches, one behind the other, in as many pieces as they come in: a fetch answers with batches that lie apart in
-/// memory, and joining them would copy. A decoded field is always one piece, a slice of the frame. Equality is that of the bytes.
+/// Record batches, one behind the other, in as many pieces as they come in: a fetch answers with batches that lie apart
+/// in memory, and joining them would copy. A decoded field is always one piece, a slice of the frame. Equality is that
+/// of the bytes.
 #[derive(Clone, Default)]
 pub struct Records(Pieces);
 

@@ -19,8 +19,8 @@ pub struct Layout {
     pub nullable: bool,
 }
 
-/// A type that a field can have. The `_option` functions are the nullable form; what has no length prefix to say null with has a
-/// byte in front instead (1 present, -1 null).
+/// A type that a field can have. The `_option` functions are the nullable form; what has no length prefix to say null
+/// with has a byte in front instead (1 present, -1 null).
 pub trait Value: Sized {
     /// The fewest bytes that a value takes.
     fn least_bytes(layout: Layout) -> usize;
@@ -202,6 +202,10 @@ impl<T: Value> Value for Vec<T> {
         input.charge(count, T::least_bytes(layout), size_of::<T>())?;
         let mut elements = Vec::with_capacity(count.min(BELIEVED_BYTES / size_of::<T>().max(1)));
         for _ in 0..count {
+            if elements.len() == elements.capacity() {
+                // Doubles, but never beyond the count.
+                elements.reserve_exact(elements.len().max(1).min(count - elements.len()));
+            }
             elements.push(T::read(input, layout)?);
         }
         Ok(Some(elements))

@@ -1,7 +1,8 @@
 //! The four codecs of record batches, as Kafka's clients frame them.
 //!
-//! In: the records of one batch. Out: the same, smaller or larger; never more than the caller's limit, so that a few kilobytes cannot unfold into
-//! gigabytes. The broker stores batches as they were sent; it only unpacks where it must look inside.
+//! In: the records of one batch. Out: the same, smaller or larger; never more than the caller's limit, so that a few
+//! kilobytes cannot unfold into gigabytes. The broker stores batches as they were sent; it only unpacks where it must
+//! look inside.
 
 mod xerial;
 
@@ -83,8 +84,9 @@ impl Compression {
 
     /// Unpack to at most `limit` bytes. Uncompressed bytes come back as they are, whatever the limit.
     ///
-    /// Memory stays within twice the limit and the codec's own window. For zstd that is what the frame declares, up to 128 MiB of address space
-    /// that is touched only as data fills it; a smaller cap would refuse what Kafka's producers make at high levels.
+    /// Memory stays within twice the limit and the codec's own window. For zstd that is what the frame declares, up to
+    /// 128 MiB of address space that is touched only as data fills it; a smaller cap would refuse what Kafka's
+    /// producers make at high levels.
     pub fn decompress(self, packed: &Bytes, limit: usize) -> Result<Bytes, CompressionError> {
         let codec_error = |source| CompressionError::Codec { compression: self, source };
         let plain = match self {

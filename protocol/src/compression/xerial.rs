@@ -1,7 +1,8 @@
 //! The framing that snappy-java puts around snappy blocks, and with it every Kafka client on the JVM.
 //!
-//! Sixteen bytes (a magic of eight, its version, the oldest version that can read it), then blocks: a big-endian length of four bytes
-//! and one raw snappy block of at most 32 KiB. Some clients send one raw block without framing; that is read as well.
+//! Sixteen bytes (a magic of eight, its version, the oldest version that can read it), then blocks: a big-endian length
+//! of four bytes and one raw snappy block of at most 32 KiB. Some clients send one raw block without framing; that is
+//! read as well.
 
 use std::io::{Error, ErrorKind};
 

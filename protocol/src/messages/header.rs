@@ -1,8 +1,9 @@
 //! What stands in front of every message.
 //!
-//! A request header is of version 2 if the request is flexible, else 1: version 2 has tagged fields at its end, but keeps the client id in
-//! the classic form. A response header is of version 1 if the response is flexible, else 0; ApiVersions always answers with version 0,
-//! so that a client can read the answer to a version that the broker does not have (KIP-511).
+//! A request header is of version 2 if the request is flexible, else 1: version 2 has tagged fields at its end, but
+//! keeps the client id in the classic form. A response header is of version 1 if the response is flexible, else 0;
+//! ApiVersions always answers with version 0, so that a client can read the answer to a version that the broker does
+//! not have (KIP-511).
 
 use bytes::{Buf, Bytes};
 use smol_str::SmolStr;
@@ -26,8 +27,8 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
-    /// Key, version and correlation id of a frame: the part that is the same in every header version, also for keys and versions that
-    /// are not known. Enough to answer ApiVersions of the future. `client_id` stays None.
+    /// Key, version and correlation id of a frame: the part that is the same in every header version, also for keys and
+    /// versions that are not known. Enough to answer ApiVersions of the future. `client_id` stays None.
     pub fn peek(mut frame: &[u8]) -> Result<Self, DecodeError> {
         if frame.len() < 8 {
             return Err(DecodeError::Truncated { offset: 0, needed: 8, remaining: frame.len() });
@@ -36,7 +37,8 @@ impl RequestHeader {
         Ok(Self { api_key, api_version, correlation_id: frame.get_i32(), client_id: None })
     }
 
-    /// Read the header; the body follows in `input`. A key that is not known is an error: its header version is not known either.
+    /// Read the header; the body follows in `input`. A key that is not known is an error: its header version is not
+    /// known either.
     pub fn decode(input: &mut Decoder) -> Result<(ApiKey, Self), DecodeError> {
         let (api_key, api_version, correlation_id) = (input.i16()?, input.i16()?, input.i32()?);
         let key = ApiKey::try_from(api_key)?;

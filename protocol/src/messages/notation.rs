@@ -7,7 +7,7 @@
 //!     request FetchRequest {                        // then the structs it uses
 //!         replica_id: i32 [to(14)] = -1,            // in which versions; default if not that of the type
 //!         max_wait_ms: i32,                         // in all versions
-//!         rack_id: SmolStr [from(11).ignorable()],  // dropped, not refused, when an older version cannot say it
+//!         rack_id: SmolStr [from(11).ignorable()],  // dropped, not refused, where a version cannot say it
 //!     } tagged {
 //!         0 => cluster_id: Option<SmolStr> [from(12).ignorable()],
 //!     }
@@ -15,9 +15,9 @@
 //! }
 //! ```
 //!
-//! A struct becomes a Rust struct with `Default` (the declared defaults) and [`Value`](crate::codec::Value). On reading, a field that the version lacks
-//! keeps its default; on writing, such a field with another value is an error unless it is `ignorable`.
-//! Ranges are relative to the versions in which the struct is on the wire at all.
+//! A struct becomes a Rust struct with `Default` (the declared defaults) and [`Value`](crate::codec::Value). On
+//! reading, a field that the version lacks keeps its default; on writing, such a field with another value is an error
+//! unless it is `ignorable`. Ranges are relative to the versions in which the struct is on the wire at all.
 
 /// The versions that have a field.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,13 @@ macro_rules! if_present {
     }};
 }
 
+/// The declaration of a field, as its documentation.
+macro_rules! declared {
+    ($name:expr, $type:ty [$($spec:tt)*] $($default:expr)?) => {
+        concat!("`", $name, ": ", stringify!($type), " ", stringify!($($spec)*), $(" = ", stringify!($default),)? "`")
+    };
+}
+
 macro_rules! structure {
     ($name:ident
         { $($field:ident: $type:ty $([$($spec:tt)+])? $(= $default:expr)?,)* }
@@ -116,11 +123,14 @@ macro_rules! structure {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
             $(
-                #[doc = concat!($("`", stringify!($($spec)+), "` ",)? $("= `", stringify!($default), "`",)? "")]
+                #[doc = declared!(stringify!($field), $type [$($($spec)+)?] $($default)?)]
                 pub $field: $type,
             )*
             $(
-                #[doc = concat!("tag ", $tag, $(" `", stringify!($($tspec)+), "`",)? $(" = `", stringify!($tdefault), "`",)? "")]
+                #[doc = declared!(
+                    concat!("tag ", $tag, ", ", stringify!($tagged)),
+                    $ttype [$($($tspec)+)?] $($tdefault)?
+                )]
                 pub $tagged: $ttype,
             )*
         }
@@ -382,6 +392,13 @@ macro_rules! kinds {
             pub fn key(&self) -> ApiKey {
                 match self {
                     $(Self::$api(_) => ApiKey::$api,)*
+                }
+            }
+
+            /// Kafka's name of the message.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$api(_) => stringify!($message),)*
                 }
             }
 

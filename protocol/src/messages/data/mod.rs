@@ -1,7 +1,8 @@
 //! Versioned values that travel inside messages and records, each behind an int16.
 //!
-//! The files beside this one are written by `scripts/messages`, like those of `api/`; this one holds what the schemas do not say. In `__consumer_offsets` the number in front
-//! of a **key** is the type of the record, in front of a **value** its version.
+//! The files beside this one are written by `scripts/messages`, like those of `api/`; this one holds what the schemas
+//! do not say. In `__consumer_offsets` the number in front of a **key** is the type of the record, in front of a
+//! **value** its version.
 
 mod consumer_protocol_assignment;
 mod consumer_protocol_subscription;
@@ -54,8 +55,8 @@ impl Versioned for GroupMetadataValue {}
 macro_rules! consumer_protocol {
     ($($name:ident),*) => {$(
         impl $name {
-            /// Read one as clients write it. A version of the future is read as the highest known one: each version of this protocol only adds
-            /// fields at the end.
+            /// Read one as clients write it. A version of the future is read as the highest known one: each version of
+            /// this protocol only adds fields at the end.
             pub fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
                 let mut input = Decoder::new(bytes);
                 let version = input.i16()?.min(*Self::VERSIONS.end());
