@@ -56,7 +56,7 @@ pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};
 pub use memory_store::MemoryStore;
 #[cfg(feature = "rocksdb")]
-pub use self::rocksdb::{DataDirectory, RocksDbConfig, RocksDbStore};
+pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore};
 pub use partition_log::{
     AppendInfo, AppendOrigin, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit, TimestampType,
 };

@@ -263,7 +263,7 @@ impl Run<'_> {
         let header = BatchHeader::parse(&batch).unwrap();
         self.model.log_end = header.last_offset() + 1;
         self.model.batches.push((header, batch.clone()));
-        self.wrote(|log| drop(log.append_as_follower(batch, 0).unwrap()));
+        self.wrote(|log| assert!(log.append_as_follower(batch, 0).is_ok()));
     }
 
     fn advance(&mut self, start: i64) {

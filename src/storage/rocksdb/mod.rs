@@ -5,6 +5,7 @@
 //! DIR/directory.lock   held while a process uses the directory
 //! DIR/sync.mark        second witness of what was synced (see `sync_mark`)
 //! DIR/log.lost         present while synced data is known to be missing
+//! DIR/quorum/          the metadata quorum's log, with a mark of its own (where the server puts it)
 //! DIR/log/             RocksDB: `default`, `time`, and one `log.<class>` per retention class in use
 //! ```
 //!
@@ -16,7 +17,9 @@
 //! | `commit` | the queue and the one thread that writes |
 //! | `wal_scan` | first witness: what later commits say about earlier ones |
 //! | `sync_mark` | second witness: a file outside RocksDB |
+//! | `witness` | asks both before an open |
 //! | `store` | `RocksDbStore`: open, read, close, reopen |
+//! | `quorum_log` | `QuorumLog`: the metadata quorum's log, in a RocksDB of its own |
 //!
 //! # Why loss of synced data cannot pass unseen
 //!
@@ -40,12 +43,15 @@ mod commit;
 mod data_directory;
 mod keys;
 mod options;
+mod quorum_log;
 mod store;
 mod sync_mark;
 #[cfg(test)]
 mod tests;
 mod wal_scan;
+mod witness;
 mod write_batch;
 
+pub use quorum_log::QuorumLog;
 pub use data_directory::{DataDirectory, DirectoryError};
 pub use store::{OpenError, RocksDbConfig, RocksDbStore};
