@@ -212,7 +212,10 @@ fn timestamps_are_found_in_any_order_and_after_their_neighbours_are_gone() {
         if commit {
             rig.store.commit();
         }
-        assert_eq!((rig.found(5), rig.found(15), rig.found(45), rig.found(9000), rig.found(9001)), (Some(0), Some(1), Some(2), Some(2), None));
+        assert_eq!(
+            (rig.found(5), rig.found(15), rig.found(45), rig.found(9000), rig.found(9001)),
+            (Some(0), Some(1), Some(2), Some(2), None)
+        );
         assert_eq!(rig.newest(), Some(2));
         rig.store.commit();
         rig.log.advance_log_start(4).unwrap();

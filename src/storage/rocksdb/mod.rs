@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `data_directory` | identity, format version, lock |
 //! | `keys` | the keys of each column family: part of the disk format |
-//! | `options` | RocksDB's options, each with its reason |
+//! | `options`, `no_resume` | RocksDB's options, each with its reason |
 //! | `commit` | the queue and the one thread that writes |
 //! | `wal_scan` | first witness: what later commits say about earlier ones |
 //! | `sync_mark` | second witness: a file outside RocksDB |
@@ -42,6 +42,7 @@
 mod commit;
 mod data_directory;
 mod keys;
+mod no_resume;
 mod options;
 mod quorum_log;
 mod store;
@@ -52,6 +53,6 @@ mod wal_scan;
 mod witness;
 mod write_batch;
 
-pub use quorum_log::QuorumLog;
 pub use data_directory::{DataDirectory, DirectoryError};
+pub use quorum_log::QuorumLog;
 pub use store::{OpenError, RocksDbConfig, RocksDbStore};

@@ -16,10 +16,10 @@ use super::sync_mark::{SyncMarkHandle, SyncMarkWriter};
 use super::wal_scan::CommitNumbers;
 use super::witness::{self, Witnessed};
 use super::write_batch::Database;
-use bytes::Bytes;
 use ::rocksdb::{
     ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
+use bytes::Bytes;
 use rookery_raft::quorum::{Durability, LogWrite, MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use std::path::Path;
 use std::time::Duration;

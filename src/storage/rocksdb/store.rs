@@ -19,16 +19,16 @@ use super::super::time_index::TimeIndexEntry;
 use super::commit::{CommitQueue, CommitThread, store_error};
 use super::data_directory::{DataDirectory, DirectoryError, sync_parent, write_durably};
 use super::keys::{self, META_PREFIX, NEXT_PARTITION, offset_key};
+use super::options;
 use super::sync_mark::SyncMarkWriter;
 use super::witness::{self, Witnessed, damaged, io_error};
 use super::write_batch::{Database, class_family, time_index};
-use super::options;
-use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
 use ::rocksdb::{
     AsColumnFamilyRef, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode,
     Options, ReadOptions, WriteBufferManager,
 };
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -144,8 +144,7 @@ impl RocksDbStore {
         let db = Arc::new(db);
         let queue = Arc::new(CommitQueue::new(self.config.queued_bytes_max));
         let mark = SyncMarkWriter::start(mark, self.config.mark_interval).map_err(io_error)?;
-        let thread =
-            CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
+        let thread = CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
         let commit = std::thread::Builder::new().name("log-commit".into()).spawn(move || thread.run());
         let commit = commit.map_err(io_error)?;
         *self.threads.lock() = Some(Threads { commit, mark });

@@ -1,11 +1,11 @@
 //! Opening a database under both witnesses: used by the log store and by the metadata log.
 
+use super::super::error::StorageError;
 use super::commit::store_error;
 use super::keys::COMMIT;
 use super::sync_mark::{Mark, SyncMark};
 use super::wal_scan::{CommitNumbers, synced_according_to_wal};
 use super::write_batch::Database;
-use super::super::error::StorageError;
 use std::io;
 use std::path::Path;
 
