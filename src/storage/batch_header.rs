@@ -148,7 +148,15 @@ pub mod testing {
     impl Default for TestBatch {
         fn default() -> Self {
             let payload = b"payload".to_vec();
-            Self { base_offset: 0, leader_epoch: -1, records: 1, timestamp: 1000, producer: None, payload, attributes: 0 }
+            Self {
+                base_offset: 0,
+                leader_epoch: -1,
+                records: 1,
+                timestamp: 1000,
+                producer: None,
+                payload,
+                attributes: 0,
+            }
         }
     }
 

@@ -33,14 +33,14 @@
 //! [`StoreGeneration`](log_store::StoreGeneration). Logs of an older generation stay dead for ever.
 
 mod batch_header;
-#[cfg(test)]
-mod model_test;
 pub mod error;
 pub mod leader_epoch_cache;
 pub mod log_class;
 pub mod log_directory;
 pub mod log_store;
 pub mod memory_store;
+#[cfg(test)]
+mod model_test;
 pub mod partition_log;
 mod partition_meta;
 pub mod producer_state;
@@ -49,14 +49,14 @@ pub mod rocksdb;
 pub mod tail_cache;
 pub mod time_index;
 
+#[cfg(feature = "rocksdb")]
+pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore};
 pub use error::{AppendError, StorageError};
 pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
 pub use log_class::LogClass;
 pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};
 pub use memory_store::MemoryStore;
-#[cfg(feature = "rocksdb")]
-pub use self::rocksdb::{DataDirectory, RocksDbConfig, RocksDbStore};
 pub use partition_log::{
     AppendInfo, AppendOrigin, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit, TimestampType,
 };

@@ -302,7 +302,10 @@ mod tests {
         assert!(matches!(check(&state, &header(1, 4, 1, 1)), Err(AppendError::OutOfOrderSequence { expected: 0, .. })));
         assert_eq!(check(&state, &header(1, 4, 0, 1)), Ok(None), "not a duplicate of epoch 3's first batch");
         state.replay(&header(1, 4, 0, 1), 1);
-        assert!(matches!(check(&state, &header(2, 3, 1, 1)), Err(AppendError::InvalidProducerEpoch { current: 4, .. })));
+        assert!(matches!(
+            check(&state, &header(2, 3, 1, 1)),
+            Err(AppendError::InvalidProducerEpoch { current: 4, .. })
+        ));
     }
 
     #[test]

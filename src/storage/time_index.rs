@@ -147,7 +147,10 @@ mod tests {
         let first = chunk.add(&header(1, 500, 40_000), 0).expect("80 kB close a chunk");
         assert_eq!((first.last_offset, first.chunk_max_timestamp, first.end_position), (1, 900, 80_122));
         let second = chunk.add(&header(2, 600, 70_000), 0).expect("70 kB close a chunk");
-        assert_eq!((second.chunk_max_timestamp, second.running_max_timestamp, second.running_max_offset), (600, 900, 0));
+        assert_eq!(
+            (second.chunk_max_timestamp, second.running_max_timestamp, second.running_max_offset),
+            (600, 900, 0)
+        );
         assert_eq!(TimeIndexEntry::decode(2, &second.encode()), Some(second));
         assert_eq!(TimeIndexEntry::decode(2, &[]), None);
     }

@@ -230,7 +230,8 @@ impl PartitionLog {
     pub fn assign_leader_epoch(&self, epoch: LeaderEpoch) -> Result<EpochEntry, AppendError> {
         let mut state = self.state.lock();
         state.check_online()?;
-        if let Some(last) = state.epochs.latest().filter(|last| last.epoch > epoch && last.start_offset < state.log_end) {
+        if let Some(last) = state.epochs.latest().filter(|last| last.epoch > epoch && last.start_offset < state.log_end)
+        {
             return Err(AppendError::StaleLeaderEpoch { epoch, last: last.epoch });
         }
         let log_end = state.log_end;

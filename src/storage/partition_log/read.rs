@@ -31,7 +31,8 @@ impl LogRead {
     /// Adds a batch if the limit lets it in.
     fn take(&mut self, batch: Bytes, last_offset: i64, limit: ReadLimit) -> bool {
         let fits = self.size.saturating_add(batch.len()) <= limit.max_bytes;
-        if !fits && !(limit.at_least_one && self.batches.is_empty()) {
+        let first = limit.at_least_one && self.batches.is_empty();
+        if !fits && !first {
             return false;
         }
         self.size += batch.len();

@@ -98,7 +98,8 @@ impl PartitionLog {
         let chunk_from = last_entry.map_or(state.log_start, |e| e.last_offset + 1);
         let (producers_from, mut producers) = match state.snapshots.back() {
             Some((offset, bytes)) => {
-                let damaged = || StorageError::corrupt(format!("{}: the producer snapshot at {offset}", self.partition));
+                let damaged =
+                    || StorageError::corrupt(format!("{}: the producer snapshot at {offset}", self.partition));
                 (*offset, ProducerState::decode(bytes).ok_or_else(damaged)?)
             }
             None => (self.bounded_replay_start(state, last_entry)?, ProducerState::default()),

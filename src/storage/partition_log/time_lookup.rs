@@ -22,11 +22,7 @@ struct Bounds {
 
 impl PartitionLog {
     /// The first batch below `upper_bound` with a timestamp at or after the given one. **Blocks.**
-    pub fn find_batch_by_timestamp(
-        &self,
-        timestamp_ms: i64,
-        upper_bound: i64,
-    ) -> Result<Option<Bytes>, StorageError> {
+    pub fn find_batch_by_timestamp(&self, timestamp_ms: i64, upper_bound: i64) -> Result<Option<Bytes>, StorageError> {
         let bounds = self.bounds(upper_bound)?;
         let from = self.first_chunk_reaching(timestamp_ms, bounds)?;
         let mut found = None;

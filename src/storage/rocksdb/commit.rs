@@ -16,8 +16,8 @@ use super::keys::{COMMIT, NEXT_PARTITION};
 use super::sync_mark::SyncMarkHandle;
 use super::wal_scan::CommitNumbers;
 use super::write_batch::{self, Database};
-use parking_lot::{Condvar, Mutex};
 use ::rocksdb::{ErrorKind, WriteBatch, WriteOptions};
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,6 +72,7 @@ impl CommitQueue {
             return Err(StorageError::QueueFull { queued_bytes: state.bytes });
         }
         state.bytes += bytes;
+        metrics::gauge!("rookery_storage_queued_bytes").set(state.bytes as f64);
         state.writes.push_back(QueuedWrite { write, done, ticket, bytes, queued_at: Instant::now() });
         drop(state);
         self.wake.notify_one();
@@ -141,6 +142,7 @@ pub struct CommitThread {
 impl CommitThread {
     /// Runs until the queue is closed and empty.
     pub fn run(mut self) {
+        let _guard = FailOnPanic(self.queue.clone());
         while let Some(group) = self.queue.next_group() {
             let started = Instant::now();
             let result = match self.queue.failure() {
@@ -185,6 +187,18 @@ impl CommitThread {
         self.synced = numbers.commit;
         self.mark.synced(numbers.commit);
         Ok(())
+    }
+}
+
+/// A thread that panics leaves a store that says so, not one that takes writes nobody will commit.
+struct FailOnPanic(Arc<CommitQueue>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Completing what was queued could meet the same broken invariant; its logs learn of it from the store's health.
+            self.0.fail(&StorageError::Offline("the commit thread panicked".into()));
+        }
     }
 }
 

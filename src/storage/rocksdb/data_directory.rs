@@ -87,7 +87,10 @@ impl DataDirectory {
     /// Opens the directory of a node, or makes it: an empty or missing one gets a fresh directory id.
     pub fn open(path: &Path, node_id: NodeId) -> Result<Self, DirectoryError> {
         let io_error = |source| DirectoryError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(io_error)?;
+        if !path.exists() {
+            fs::create_dir_all(path).map_err(io_error)?;
+            sync_parent(&path.canonicalize().map_err(io_error)?).map_err(io_error)?;
+        }
         let file = path.join(PROPERTIES);
         let text = match fs::read(&file) {
             Ok(text) => Some(text),
@@ -115,7 +118,10 @@ impl DataDirectory {
         let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
         let found = json.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found > u64::from(FORMAT_VERSION) {
-            return Err(DirectoryError::TooNew { path: path.to_owned(), found: u32::try_from(found).unwrap_or(u32::MAX) });
+            return Err(DirectoryError::TooNew {
+                path: path.to_owned(),
+                found: u32::try_from(found).unwrap_or(u32::MAX),
+            });
         }
         let properties: Properties = serde_json::from_value(json).map_err(|e| damaged(e.to_string()))?;
         if properties.node_id != node_id {
@@ -144,9 +150,7 @@ impl DataDirectory {
     pub fn bind_cluster(&mut self, cluster_id: ClusterId) -> Result<(), DirectoryError> {
         match self.properties.cluster_id {
             Some(found) if found == cluster_id => Ok(()),
-            Some(found) => {
-                Err(DirectoryError::OtherCluster { path: self.path.clone(), found, expected: cluster_id })
-            }
+            Some(found) => Err(DirectoryError::OtherCluster { path: self.path.clone(), found, expected: cluster_id }),
             None => {
                 let properties = Properties { cluster_id: Some(cluster_id), ..self.properties.clone() };
                 let path = self.path.join(PROPERTIES);

@@ -5,6 +5,7 @@
 //! DIR/directory.lock   held while a process uses the directory
 //! DIR/sync.mark        second witness of what was synced (see `sync_mark`)
 //! DIR/log.lost         present while synced data is known to be missing
+//! DIR/quorum/          the metadata quorum's log, with a mark of its own (where the server puts it)
 //! DIR/log/             RocksDB: `default`, `time`, and one `log.<class>` per retention class in use
 //! ```
 //!
@@ -12,11 +13,13 @@
 //! |---|---|
 //! | `data_directory` | identity, format version, lock |
 //! | `keys` | the keys of each column family: part of the disk format |
-//! | `options` | RocksDB's options, each with its reason |
+//! | `options`, `no_resume` | RocksDB's options, each with its reason |
 //! | `commit` | the queue and the one thread that writes |
 //! | `wal_scan` | first witness: what later commits say about earlier ones |
 //! | `sync_mark` | second witness: a file outside RocksDB |
+//! | `witness` | asks both before an open |
 //! | `store` | `RocksDbStore`: open, read, close, reopen |
+//! | `quorum_log` | `QuorumLog`: the metadata quorum's log, in a RocksDB of its own |
 //!
 //! # Why loss of synced data cannot pass unseen
 //!
@@ -39,13 +42,17 @@
 mod commit;
 mod data_directory;
 mod keys;
+mod no_resume;
 mod options;
+mod quorum_log;
 mod store;
 mod sync_mark;
 #[cfg(test)]
 mod tests;
 mod wal_scan;
+mod witness;
 mod write_batch;
 
 pub use data_directory::{DataDirectory, DirectoryError};
+pub use quorum_log::QuorumLog;
 pub use store::{OpenError, RocksDbConfig, RocksDbStore};

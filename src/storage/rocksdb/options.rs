@@ -24,6 +24,8 @@ pub fn database(write_buffers: &WriteBufferManager) -> Options {
     options.set_max_background_jobs(2);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(4);
+    // The store is closed and reopened by us, under a new generation.
+    super::no_resume::switch_off_automatic_resume(&mut options);
     options
 }
 

@@ -18,17 +18,17 @@ use super::super::log_store::{
 use super::super::time_index::TimeIndexEntry;
 use super::commit::{CommitQueue, CommitThread, store_error};
 use super::data_directory::{DataDirectory, DirectoryError, sync_parent, write_durably};
-use super::keys::{self, COMMIT, META_PREFIX, NEXT_PARTITION, offset_key};
-use super::sync_mark::{Mark, SyncMark, SyncMarkWriter};
-use super::wal_scan::{CommitNumbers, synced_according_to_wal};
-use super::write_batch::{Database, class_family, time_index};
+use super::keys::{self, META_PREFIX, NEXT_PARTITION, offset_key};
 use super::options;
-use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use super::sync_mark::SyncMarkWriter;
+use super::witness::{self, Witnessed, damaged, io_error};
+use super::write_batch::{Database, class_family, time_index};
 use ::rocksdb::{
     AsColumnFamilyRef, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode,
     Options, ReadOptions, WriteBufferManager,
 };
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -126,21 +126,14 @@ impl RocksDbStore {
     /// Opens the database, judges what was recovered, starts the threads.
     fn start(&self) -> Result<(), StorageError> {
         let path = self.database();
-        let (mut mark, marked) = SyncMark::open(&self.directory.path().join("sync.mark")).map_err(io_error)?;
-        let existed = path.join("CURRENT").exists();
-        // The WAL is read before RocksDB replays and removes it; what it says goes into the mark, which outlives it.
-        let synced_by_wal = synced_according_to_wal(&path).map_err(io_error)?;
-        if synced_by_wal > mark.commit() {
-            mark.write(synced_by_wal).map_err(io_error)?;
-        }
-        let db = open_database(&path, self.config.write_buffer_bytes)?;
-        let recovered = read_commit(&db)?;
-        let must_hold = mark.commit();
-        let witness_gone = marked == Mark::Damaged || (marked == Mark::Absent && existed && recovered > 0);
-        if recovered < must_hold || witness_gone {
-            tracing::error!(path = %path.display(), recovered, must_hold, witness_gone, "synced data is missing");
+        let open = || open_database(&path, self.config.write_buffer_bytes);
+        let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, open)?;
+        if witnessed.lost {
+            // Before anything else: the next open may find no evidence any more.
             write_durably(&self.lost_flag(), b"synced data was missing at an open\n").map_err(io_error)?;
         }
+        let synced = witnessed.last_commit();
+        let Witnessed { db, mark, .. } = witnessed;
         self.log_lost.store(self.lost_flag().exists(), Ordering::Release);
         let next_partition = match db.get(NEXT_PARTITION).map_err(store_error)? {
             Some(value) => u32::from_be_bytes(value.as_slice().try_into().map_err(|_| damaged("next partition id"))?),
@@ -151,10 +144,7 @@ impl RocksDbStore {
         let db = Arc::new(db);
         let queue = Arc::new(CommitQueue::new(self.config.queued_bytes_max));
         let mark = SyncMarkWriter::start(mark, self.config.mark_interval).map_err(io_error)?;
-        // Numbers go on above everything ever named, so that a loss can never be hidden by new commits.
-        let synced = recovered.max(must_hold);
-        let thread =
-            CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
+        let thread = CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
         let commit = std::thread::Builder::new().name("log-commit".into()).spawn(move || thread.run());
         let commit = commit.map_err(io_error)?;
         *self.threads.lock() = Some(Threads { commit, mark });
@@ -198,16 +188,6 @@ impl Drop for RocksDbStore {
     }
 }
 
-fn io_error(error: io::Error) -> StorageError {
-    if error.kind() == io::ErrorKind::StorageFull {
-        return StorageError::DiskFull(error.to_string().into());
-    }
-    StorageError::Offline(error.to_string().into())
-}
-fn damaged(what: &str) -> StorageError {
-    StorageError::Corrupt(format!("{what} cannot be read").into())
-}
-
 fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Database, StorageError> {
     let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
     let database_options = options::database(&write_buffers);
@@ -222,11 +202,6 @@ fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Da
     }
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(name, options::column_family()));
     Database::open_cf_descriptors(&database_options, path, families).map_err(store_error)
-}
-
-fn read_commit(db: &Database) -> Result<u64, StorageError> {
-    let Some(value) = db.get(COMMIT).map_err(store_error)? else { return Ok(0) };
-    CommitNumbers::decode(&value).map(|numbers| numbers.commit).ok_or_else(|| damaged("the commit number"))
 }
 
 fn flush_all(db: &Database) -> Result<(), StorageError> {

@@ -106,7 +106,8 @@ impl SyncMarkWriter {
         let first = Noted { synced: mark.commit(), closing: false };
         let noted = Arc::new((Mutex::new(first), Condvar::new()));
         let shared = noted.clone();
-        let thread = std::thread::Builder::new().name("sync-mark".into()).spawn(move || run(mark, &shared, interval))?;
+        let thread =
+            std::thread::Builder::new().name("sync-mark".into()).spawn(move || run(mark, &shared, interval))?;
         Ok(Self { noted, thread })
     }
 

@@ -170,8 +170,12 @@ fn retention_frees_the_disk() {
     append(&log, 200, 50_000);
     store.reclaim().unwrap();
     let size = |path: &Path| -> u64 {
-        fs::read_dir(path.join("log")).unwrap().map(|e| e.unwrap()).filter(|e| e.path().extension().is_some_and(|x| x == "blob"))
-            .map(|e| e.metadata().unwrap().len()).sum()
+        fs::read_dir(path.join("log"))
+            .unwrap()
+            .map(|e| e.unwrap())
+            .filter(|e| e.path().extension().is_some_and(|x| x == "blob"))
+            .map(|e| e.metadata().unwrap().len())
+            .sum()
     };
     let full = size(temp.path());
     assert!(full > 9_000_000, "{full} bytes in blob files");

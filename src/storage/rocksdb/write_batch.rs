@@ -44,7 +44,11 @@ pub fn add(db: &Database, batch: &mut WriteBatch, write: &StoreWrite) {
             }
             StoreOp::DeleteBatches { class, last_offsets } => {
                 if let Some(family) = class_family(db, *class) {
-                    batch.delete_range_cf(&family, offset_key(id, last_offsets.start), offset_key(id, last_offsets.end));
+                    batch.delete_range_cf(
+                        &family,
+                        offset_key(id, last_offsets.start),
+                        offset_key(id, last_offsets.end),
+                    );
                 }
             }
             StoreOp::PutTimeEntry(entry) => {
