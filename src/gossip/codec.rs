@@ -8,6 +8,7 @@
 //! ```
 
 use super::GossipIdentity;
+use super::identity::GENERATION_MAX;
 use bytes::{Buf, BufMut, TryGetError};
 use foca::{Header, Member, Message, State};
 use rookery_raft::ids::{IncarnationId, NodeId};
@@ -124,7 +125,7 @@ fn get_identity(buf: &mut impl Buf) -> Result<Identity, CodecError> {
     // Nothing may make us send to an address that is nobody's or everybody's.
     let reachable =
         address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
-    if node_id.0 < 0 || !reachable {
+    if node_id.0 < 0 || generation > GENERATION_MAX || !reachable {
         return Err(CodecError::Identity);
     }
     Ok(Identity { node_id, generation, incarnation, address })

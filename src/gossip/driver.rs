@@ -245,3 +245,101 @@ impl Resolver {
         Self { resolved }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rookery_raft::ids::IncarnationId;
+
+    // Far above anything that should happen: a test that waits this long has failed.
+    const LONG: Duration = Duration::from_secs(60);
+
+    struct Node {
+        gossip: Gossip,
+        events: mpsc::Receiver<GossipEvent>,
+        incarnation: IncarnationId,
+    }
+
+    fn node(id: i32, cluster_id: ClusterId) -> Node {
+        let bind: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let incarnation = IncarnationId::random();
+        let identity = GossipIdentity { node_id: NodeId(id), generation: 1, incarnation, address: bind };
+        let config = GossipConfig { bind, identity, cluster_id, profile: GossipProfile::LAN, seed: id as u64 };
+        let (sender, events) = mpsc::channel(1024);
+        Node { gossip: Gossip::start(config, sender).expect("binds"), events, incarnation }
+    }
+
+    fn cluster(size: i32) -> Vec<Node> {
+        let cluster_id = ClusterId::random();
+        let nodes: Vec<Node> = (1..=size).map(|id| node(id, cluster_id)).collect();
+        let seeds: BTreeMap<NodeId, String> =
+            (1..).map(NodeId).zip(nodes.iter().map(|node| node.gossip.local_addr().to_string())).collect();
+        nodes.iter().for_each(|node| node.gossip.set_seeds(seeds.clone()));
+        nodes
+    }
+
+    async fn sees(node: &Node, about: i32, wanted: Liveness) {
+        let mut view = node.gossip.view();
+        let seen =
+            view.wait_for(|view| view.members.get(&NodeId(about)).is_some_and(|member| member.liveness == wanted));
+        tokio::time::timeout(LONG, seen).await.expect("in time").expect("the gossip runs");
+    }
+
+    async fn event(node: &mut Node, about: i32, wanted: Liveness) -> GossipEvent {
+        let find = async {
+            loop {
+                let event = node.events.recv().await.expect("the gossip runs");
+                if (event.node_id, event.liveness) == (NodeId(about), wanted) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, find).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn two_of_three_see_that_the_third_has_died() {
+        let mut nodes = cluster(3);
+        for (at, about) in [(0, 2), (0, 3), (1, 1), (1, 3), (2, 1), (2, 2)] {
+            sees(&nodes[at], about, Liveness::Alive).await;
+        }
+        let third = nodes.pop().expect("three nodes");
+        let incarnation = third.incarnation;
+        drop(third.gossip);
+        for node in &mut nodes {
+            sees(node, 3, Liveness::Down).await;
+            assert_eq!(event(node, 3, Liveness::Down).await.incarnation, incarnation);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_leaves_says_so() {
+        let mut nodes = cluster(3);
+        for at in [0, 1] {
+            sees(&nodes[at], 3, Liveness::Alive).await;
+        }
+        let third = nodes.pop().expect("three nodes");
+        sees(&third, 1, Liveness::Alive).await;
+        third.gossip.announce_leaving();
+        for node in &mut nodes {
+            event(node, 3, Liveness::Leaving).await;
+        }
+        third.gossip.leave().await;
+        for node in &mut nodes {
+            event(node, 3, Liveness::Down).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_said_at_start() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let bind = taken.local_addr().expect("bound");
+        let identity =
+            GossipIdentity { node_id: NodeId(1), generation: 1, incarnation: IncarnationId::random(), address: bind };
+        let config =
+            GossipConfig { bind, identity, cluster_id: ClusterId::random(), profile: GossipProfile::LAN, seed: 1 };
+        let (sender, _events) = mpsc::channel(1);
+        let error = Gossip::start(config, sender).err().expect("refused");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

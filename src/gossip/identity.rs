@@ -3,6 +3,9 @@
 use rookery_raft::ids::{IncarnationId, NodeId};
 use std::net::SocketAddr;
 
+/// Milliseconds since 1970 stay below this; a forged generation above it could never be beaten, and is not believed.
+pub(super) const GENERATION_MAX: u64 = 1 << 62;
+
 /// One start of one node's process, and where it listens for gossip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GossipIdentity {

@@ -6,6 +6,7 @@
 
 use super::codec::SwimCodec;
 use super::health::LocalHealth;
+use super::identity::GENERATION_MAX;
 use super::leaving::{self, LeavingBook};
 use super::packet::{self, Dropped, Packet};
 use super::report::Reporter;
@@ -23,8 +24,6 @@ use std::time::{Duration, Instant};
 pub const MEMBERS_MAX: usize = 4096;
 // A node whose identity lost takes a later one at most this often: two processes with one node id must not flood the cluster.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
-// Milliseconds since 1970 stay below this for a while; a forged generation above it could never be beaten.
-const GENERATION_MAX: u64 = 1 << 62;
 
 /// What a core starts from.
 #[derive(Clone, Debug)]

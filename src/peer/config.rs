@@ -3,6 +3,9 @@
 use super::Lane;
 use std::time::Duration;
 
+// Lengths on the wire are 32 bits; this leaves room for headers without a thought.
+const FRAME_BYTES_CEILING: usize = 1 << 30;
+
 /// Bounds of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
@@ -42,9 +45,14 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
-    /// The bounds of one lane.
+    /// The bounds of one lane; a frame never exceeds 1 GiB, whatever is set.
     pub fn lane(&self, lane: Lane) -> LaneLimits {
-        self.lanes[lane as usize]
+        let limits = self.lanes[lane as usize];
+        LaneLimits {
+            frame_bytes_max: limits.frame_bytes_max.min(FRAME_BYTES_CEILING),
+            in_flight_max: limits.in_flight_max.max(1),
+            request_bytes_max: limits.request_bytes_max,
+        }
     }
 }
 

@@ -21,8 +21,8 @@ use super::PeerError;
 /// Bytes of a frame before its body.
 pub(super) const HEADER_LEN: usize = 28;
 const AFTER_LENGTH: usize = HEADER_LEN - 4;
-// A body is read into a buffer that starts this small and grows with what has really arrived.
-const READ_INITIAL: usize = 256 * 1024;
+// A body is read into a buffer of at most this, which then grows with what has really arrived.
+const READ_INITIAL: usize = 1024 * 1024;
 
 const FLAG_RESPONSE: u16 = 1;
 const FLAG_ERROR: u16 = 2;

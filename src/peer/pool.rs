@@ -13,6 +13,7 @@
 //! Only the task of the attempt leaves `Connecting`; callers wait for it (bounded by the slot's in-flight permits and their time-out).
 
 use super::connection::{Connection, Surroundings};
+use super::metrics;
 use super::probe::{self, ProbeOutcome};
 use super::service::KIND_PING;
 use super::{AddressBook, Lane, LocalIdentity, PeerAddress, PeerConfig, PeerError, PeerEvents};
@@ -250,7 +251,7 @@ impl PeerPool {
             Ok(connection) => Link::Open(connection),
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
-                tracing::debug!(%error, failures = state.failures, "no connection to peer");
+                report(&error, state.failures);
                 Link::BackingOff { until: Instant::now() + self.delay(state.failures), error, entry }
             }
         };
@@ -261,6 +262,19 @@ impl PeerPool {
         let PeerConfig { backoff_initial, backoff_max, .. } = self.0.config;
         let doubled = backoff_initial.saturating_mul(1u32 << failures.saturating_sub(1).min(16)).min(backoff_max);
         doubled.mul_f64(0.5 + 0.5 * (self.0.jitter)().clamp(0.0, 1.0))
+    }
+}
+
+// A refusal needs a person: it is told once per row of failures. A node that is merely away is not news.
+fn report(error: &PeerError, failures: u32) {
+    let refused = matches!(error, PeerError::Refused { .. } | PeerError::Handshake { .. });
+    if refused {
+        metrics::handshake_failed("client");
+    }
+    if refused && failures == 1 {
+        tracing::warn!(%error, "no connection to peer");
+    } else {
+        tracing::debug!(%error, failures, "no connection to peer");
     }
 }
 
