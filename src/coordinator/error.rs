@@ -1,8 +1,9 @@
-//! What a coordinator refuses with: Kafka's names, and Kafka's numbers in one place.
+//! What a coordinator refuses with, and Kafka's code for each in one place.
 
+use rookery_protocol::error::ErrorCode;
 use thiserror::Error;
 
-/// Why a request was refused. Each variant is one of Kafka's error codes; [`CoordinatorError::code`] gives its number.
+/// Why a request was refused. Each variant is one of Kafka's error codes, see `From` for [`ErrorCode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
 pub enum CoordinatorError {
     /// A group's state does not fit into one record.
@@ -61,28 +62,27 @@ pub enum CoordinatorError {
     GroupSubscribedToTopic,
 }
 
-impl CoordinatorError {
-    /// The number on the wire.
-    pub fn code(self) -> i16 {
-        match self {
-            Self::UnknownServerError => -1,
-            Self::OffsetMetadataTooLarge => 12,
-            Self::CoordinatorLoadInProgress => 14,
-            Self::CoordinatorNotAvailable => 15,
-            Self::NotCoordinator => 16,
-            Self::IllegalGeneration => 22,
-            Self::InconsistentGroupProtocol => 23,
-            Self::InvalidGroupId => 24,
-            Self::UnknownMemberId => 25,
-            Self::InvalidSessionTimeout => 26,
-            Self::RebalanceInProgress => 27,
-            Self::InvalidRequest => 42,
-            Self::NonEmptyGroup => 68,
-            Self::GroupIdNotFound => 69,
-            Self::MemberIdRequired => 79,
-            Self::GroupMaxSizeReached => 81,
-            Self::FencedInstanceId => 82,
-            Self::GroupSubscribedToTopic => 86,
+impl From<CoordinatorError> for ErrorCode {
+    fn from(error: CoordinatorError) -> Self {
+        match error {
+            CoordinatorError::UnknownServerError => Self::UnknownServerError,
+            CoordinatorError::OffsetMetadataTooLarge => Self::OffsetMetadataTooLarge,
+            CoordinatorError::CoordinatorLoadInProgress => Self::CoordinatorLoadInProgress,
+            CoordinatorError::CoordinatorNotAvailable => Self::CoordinatorNotAvailable,
+            CoordinatorError::NotCoordinator => Self::NotCoordinator,
+            CoordinatorError::IllegalGeneration => Self::IllegalGeneration,
+            CoordinatorError::InconsistentGroupProtocol => Self::InconsistentGroupProtocol,
+            CoordinatorError::InvalidGroupId => Self::InvalidGroupId,
+            CoordinatorError::UnknownMemberId => Self::UnknownMemberId,
+            CoordinatorError::InvalidSessionTimeout => Self::InvalidSessionTimeout,
+            CoordinatorError::RebalanceInProgress => Self::RebalanceInProgress,
+            CoordinatorError::InvalidRequest => Self::InvalidRequest,
+            CoordinatorError::NonEmptyGroup => Self::NonEmptyGroup,
+            CoordinatorError::GroupIdNotFound => Self::GroupIdNotFound,
+            CoordinatorError::MemberIdRequired => Self::MemberIdRequired,
+            CoordinatorError::GroupMaxSizeReached => Self::GroupMaxSizeReached,
+            CoordinatorError::FencedInstanceId => Self::FencedInstanceId,
+            CoordinatorError::GroupSubscribedToTopic => Self::GroupSubscribedToTopic,
         }
     }
 }

@@ -50,7 +50,7 @@ mod runtime;
 mod shard;
 mod timers;
 
-pub use batch::{BatchError, DecodedBatch, decode_batches, encode_batch};
+pub use batch::{DecodedBatch, decode_batches, encode_batch};
 pub use error::CoordinatorError;
 pub use event_loop::{EventLoop, LoopLimits, Rewriting};
 pub use live_keys::{LiveKeys, RewriteLimits};

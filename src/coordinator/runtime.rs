@@ -13,13 +13,14 @@
 //! The leader epoch is fixed for the life of the task and goes along with every call to the log.
 
 use super::{
-    AppendError, Appended, BatchError, CoordinatorError, CoordinatorLog, CoordinatorShard, DecodeError, EventLoop,
-    LoopLimits, Now, ReadError, RequestId, Rewriting, ShardFactory, decode_batches,
+    AppendError, Appended, CoordinatorError, CoordinatorLog, CoordinatorShard, DecodeError, EventLoop, LoopLimits, Now,
+    ReadError, RequestId, Rewriting, ShardFactory, decode_batches,
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Fuse;
 use parking_lot::Mutex;
+use rookery_protocol::batch::BatchError;
 use rookery_raft::ids::LeaderEpoch;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -425,5 +426,139 @@ async fn refuse_until<S: CoordinatorShard>(
                 let _ = command.reply.send(Err(error));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::group::{CONSUMER_OFFSETS, GroupConfig, GroupRequest, GroupResponse, GroupShard};
+    use super::super::group::{
+        CommittedPartition, CommittedTopic, FetchTopic, OffsetCommitRequest, OffsetFetchRequest,
+    };
+    use super::super::{MemoryLog, RewriteLimits};
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use rookery_raft::ids::TopicId;
+
+    type Runtime = CoordinatorRuntime<GroupShard, MemoryLog>;
+
+    fn runtime(change: impl FnOnce(&mut RuntimeConfig)) -> (Arc<MemoryLog>, Arc<Runtime>) {
+        let log = Arc::new(MemoryLog::new());
+        let mut config = RuntimeConfig::new(CONSUMER_OFFSETS);
+        change(&mut config);
+        let groups = Arc::new(GroupConfig::default());
+        let factory = move |_| GroupShard::new(groups.clone(), StdRng::seed_from_u64(7));
+        (log.clone(), Arc::new(CoordinatorRuntime::new(log, factory, config)))
+    }
+
+    fn commit(offset: i64) -> GroupRequest {
+        let partition = CommittedPartition { partition: 0, offset, leader_epoch: -1, metadata: "".into() };
+        GroupRequest::CommitOffsets(OffsetCommitRequest {
+            group_id: "g".into(),
+            generation: -1,
+            member_id: "".into(),
+            group_instance_id: None,
+            retention_ms: None,
+            knows_group_id_not_found: true,
+            topics: vec![CommittedTopic { name: "t".into(), topic_id: TopicId::NONE, partitions: vec![partition] }],
+        })
+    }
+
+    /// The committed offset, once the partition is loaded.
+    async fn fetch(runtime: &Runtime) -> Result<i64, CoordinatorError> {
+        loop {
+            let topics = vec![FetchTopic { name: "t".into(), topic_id: TopicId::NONE, partitions: vec![0] }];
+            let fetch = OffsetFetchRequest { group_id: "g".into(), topics: Some(topics), require_stable: false };
+            match runtime.request(0, GroupRequest::FetchOffsets(fetch)).await {
+                Ok(GroupResponse::FetchOffsets(topics)) => return Ok(topics[0].partitions[0].offset),
+                Ok(other) => panic!("{other:?}"),
+                Err(CoordinatorError::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_partition_answers_while_it_is_led_and_its_state_moves_with_the_log() {
+        let (log, runtime) = runtime(|_| {});
+        assert_eq!(runtime.request(0, commit(1)).await, Err(CoordinatorError::NotCoordinator));
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        runtime.request(0, commit(1)).await.unwrap();
+        assert_eq!(fetch(&runtime).await, Ok(1));
+        // News of an older election ends nothing.
+        runtime.resigned(0, Some(LeaderEpoch(1)));
+        runtime.elected(0, LeaderEpoch(0));
+        assert_eq!(fetch(&runtime).await, Ok(1));
+        runtime.resigned(0, Some(LeaderEpoch(2)));
+        assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
+        log.lead(0, LeaderEpoch(3));
+        runtime.elected(0, LeaderEpoch(3));
+        assert_eq!(fetch(&runtime).await, Ok(1));
+        runtime.shutdown().await;
+        assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
+    }
+
+    #[tokio::test]
+    async fn a_refused_batch_is_offered_again_and_a_failed_one_means_loading_anew() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        log.fail_next_append(0, AppendError::Refused("too few in-sync replicas".to_owned()));
+        runtime.request(0, commit(1)).await.unwrap();
+        log.fail_next_append(0, AppendError::Failed("disk".to_owned()));
+        assert_eq!(runtime.request(0, commit(2)).await, Err(CoordinatorError::NotCoordinator));
+        assert_eq!(fetch(&runtime).await, Ok(1));
+        runtime.request(0, commit(3)).await.unwrap();
+        assert_eq!(fetch(&runtime).await, Ok(3));
+        // Replaced without having heard of it: the log refuses, nothing is acknowledged.
+        log.lead(0, LeaderEpoch(2));
+        assert_eq!(runtime.request(0, commit(4)).await, Err(CoordinatorError::NotCoordinator));
+        assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_high_watermark_is_told_when_the_leadership_ends() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        log.hold_high_watermark(0, true);
+        let waiting = tokio::spawn({
+            let runtime = runtime.clone();
+            async move { runtime.request(0, commit(1)).await }
+        });
+        while log.bounds(0, LeaderEpoch(1)).await.unwrap().end == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fetch(&runtime).await, Ok(-1), "written, not committed");
+        runtime.resigned(0, None);
+        assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
+    }
+
+    #[tokio::test]
+    async fn the_log_is_kept_short_while_it_is_written() {
+        let (log, runtime) = runtime(|config| {
+            config.rewrite_interval = Duration::from_millis(1);
+            config.limits.rewrite = RewriteLimits { records_min: 50, live_percent_max: 50, bytes_per_step: 2_000 };
+        });
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        let mut last = 0;
+        loop {
+            last += 1;
+            runtime.request(0, commit(last)).await.unwrap();
+            let bounds = log.bounds(0, LeaderEpoch(1)).await.unwrap();
+            if bounds.start > 100 {
+                break;
+            }
+        }
+        log.lead(0, LeaderEpoch(2));
+        runtime.elected(0, LeaderEpoch(2));
+        assert_eq!(fetch(&runtime).await, Ok(last));
     }
 }

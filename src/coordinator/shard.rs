@@ -38,12 +38,12 @@ pub enum DecodeError {
         version: i16,
     },
     /// The bytes end early, or say something impossible.
-    #[error("record of type {record_type}: {what}")]
+    #[error("record of type {record_type}: {why}")]
     Malformed {
         /// The type in the key, -1 where even that is missing.
         record_type: i16,
-        /// Which field.
-        what: &'static str,
+        /// What does not fit.
+        why: String,
     },
 }
 

@@ -11,15 +11,18 @@
 
 use super::types::{GroupId, MemberId};
 use crate::coordinator::{CoordinatorRecord, DecodeError};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+use rookery_protocol::codec as wire;
+use rookery_protocol::messages::Message;
+use rookery_protocol::messages::data::{
+    ConsumerProtocolSubscription, CoordinatorKey, GroupMetadataKey, GroupMetadataValue, MemberMetadata,
+    OffsetCommitKey, OffsetCommitValue, Versioned,
+};
 use rookery_raft::ids::{TopicId, TopicName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use uuid::Uuid;
 
-const OFFSET_COMMIT_OLD: i16 = 0;
-const OFFSET_COMMIT: i16 = 1;
-const GROUP_METADATA: i16 = 2;
+const BOUNDED: &str = "strings were bounded when the request came in";
 
 /// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,71 +102,59 @@ pub enum GroupChange {
     },
 }
 
-/// The bytes of a change.
+/// The bytes of a change. Every string in it was bounded when the request came in, see `GroupRequest::is_well_formed`.
 pub(super) fn encode(change: &GroupChange) -> CoordinatorRecord {
-    let mut key = BytesMut::new();
-    let value = match change {
+    let (key, value) = match change {
         GroupChange::Offset { group_id, topic, partition, value } => {
-            key.put_i16(OFFSET_COMMIT);
-            put_string(&mut key, group_id);
-            put_string(&mut key, topic);
-            key.put_i32(*partition);
-            value.as_ref().map(encode_offset)
+            let (group, topic) = ((&**group_id).into(), (&**topic).into());
+            let key = CoordinatorKey::OffsetCommit(OffsetCommitKey { group, topic, partition: *partition });
+            (key, value.as_ref().map(encode_offset))
         }
         GroupChange::Group { group_id, value } => {
-            key.put_i16(GROUP_METADATA);
-            put_string(&mut key, group_id);
-            value.as_ref().map(encode_group)
+            let key = CoordinatorKey::GroupMetadata(GroupMetadataKey { group: (&**group_id).into() });
+            (key, value.as_ref().map(encode_group))
         }
     };
-    CoordinatorRecord { key: key.freeze(), value }
+    CoordinatorRecord { key: key.encode().expect(BOUNDED), value }
 }
 
 fn encode_offset(value: &OffsetAndMetadata) -> Bytes {
-    let mut to = BytesMut::with_capacity(48 + value.metadata.len());
-    if let Some(expire) = value.expire_unix_ms {
-        to.put_i16(1);
-        to.put_i64(value.offset);
-        put_string(&mut to, &value.metadata);
-        to.put_i64(value.commit_unix_ms);
-        to.put_i64(expire);
-        return to.freeze();
-    }
-    to.put_i16(4);
-    to.put_i64(value.offset);
-    to.put_i32(value.leader_epoch);
-    put_unsigned_varint(&mut to, value.metadata.len() as u32 + 1);
-    to.put_slice(value.metadata.as_bytes());
-    to.put_i64(value.commit_unix_ms);
-    if value.topic_id == TopicId::NONE {
-        to.put_u8(0);
-    } else {
-        to.put_slice(&[1, 0, 16]);
-        to.put_slice(value.topic_id.0.as_bytes());
-    }
-    to.freeze()
+    // Only version 1 has a retention of the commit's own.
+    let version = if value.expire_unix_ms.is_some() { 1 } else { 4 };
+    let value = OffsetCommitValue {
+        offset: value.offset,
+        leader_epoch: value.leader_epoch,
+        metadata: (&*value.metadata).into(),
+        commit_timestamp: value.commit_unix_ms,
+        expire_timestamp: value.expire_unix_ms.unwrap_or(-1),
+        topic_id: value.topic_id.0,
+        ..Default::default()
+    };
+    value.to_versioned_bytes(version).expect(BOUNDED)
 }
 
 fn encode_group(value: &GroupMetadata) -> Bytes {
-    let mut to = BytesMut::with_capacity(64);
-    to.put_i16(3);
-    put_string(&mut to, &value.protocol_type);
-    to.put_i32(value.generation);
-    put_nullable_string(&mut to, value.protocol.as_deref());
-    put_nullable_string(&mut to, value.leader.as_deref());
-    to.put_i64(value.state_unix_ms);
-    to.put_i32(value.members.len() as i32);
-    for member in &value.members {
-        put_string(&mut to, &member.member_id);
-        put_nullable_string(&mut to, member.group_instance_id.as_deref());
-        put_string(&mut to, &member.client_id);
-        put_string(&mut to, &member.client_host);
-        to.put_i32(member.rebalance_timeout_ms);
-        to.put_i32(member.session_timeout_ms);
-        put_bytes(&mut to, &member.subscription);
-        put_bytes(&mut to, &member.assignment);
-    }
-    to.freeze()
+    let member = |member: &StoredMember| MemberMetadata {
+        member_id: (&*member.member_id).into(),
+        group_instance_id: member.group_instance_id.as_deref().map(Into::into),
+        client_id: (&*member.client_id).into(),
+        client_host: (&*member.client_host).into(),
+        rebalance_timeout: member.rebalance_timeout_ms,
+        session_timeout: member.session_timeout_ms,
+        subscription: member.subscription.clone(),
+        assignment: member.assignment.clone(),
+        ..Default::default()
+    };
+    let value = GroupMetadataValue {
+        protocol_type: (&*value.protocol_type).into(),
+        generation: value.generation,
+        protocol: value.protocol.as_deref().map(Into::into),
+        leader: value.leader.as_deref().map(Into::into),
+        current_state_timestamp: value.state_unix_ms,
+        members: value.members.iter().map(member).collect(),
+        ..Default::default()
+    };
+    value.to_versioned_bytes(3).expect(BOUNDED)
 }
 
 /// Bytes of a group's value, to refuse one that no batch can hold.
@@ -184,222 +175,94 @@ pub(super) fn encoded_group_bytes(value: &GroupMetadata) -> usize {
 
 /// The change in a record; `None` for a type this version does not know.
 pub(super) fn decode(record: &CoordinatorRecord) -> Result<Option<GroupChange>, DecodeError> {
-    let mut key = Reader { rest: record.key.clone(), record_type: -1, flexible: false };
-    let record_type = key.i16("key type")?;
-    key.record_type = record_type;
-    let change = match record_type {
-        OFFSET_COMMIT_OLD | OFFSET_COMMIT => GroupChange::Offset {
-            group_id: key.string("group")?,
-            topic: key.string("topic")?,
-            partition: key.i32("partition")?,
-            value: record.value.clone().map(|value| decode_offset(value, record_type)).transpose()?,
-        },
-        GROUP_METADATA => GroupChange::Group {
-            group_id: key.string("group")?,
-            value: record.value.clone().map(|value| decode_group(value, record_type)).transpose()?,
-        },
-        _ => return Ok(None),
-    };
-    Ok(Some(change))
-}
-
-fn decode_offset(value: Bytes, record_type: i16) -> Result<OffsetAndMetadata, DecodeError> {
-    let (mut from, version) = Reader::of_value(value, record_type)?;
-    let offset = from.i64("offset")?;
-    let leader_epoch = if version >= 3 { from.i32("leaderEpoch")? } else { -1 };
-    let metadata = from.string("metadata")?;
-    let commit_unix_ms = from.i64("commitTimestamp")?;
-    let expire_unix_ms = if version == 1 { Some(from.i64("expireTimestamp")?).filter(|at| *at >= 0) } else { None };
-    let mut topic_id = TopicId::NONE;
-    from.tagged(|tag, mut value| {
-        if tag == 0 {
-            let bytes = value.take(16, "topicId")?;
-            topic_id = TopicId(Uuid::from_slice(&bytes).map_err(|_| value.malformed("topicId"))?);
+    let record_type = record.key.clone().try_get_i16().unwrap_or(-1);
+    let malformed = |why: wire::DecodeError| DecodeError::Malformed { record_type, why: why.to_string() };
+    match CoordinatorKey::decode(record.key.clone()).map_err(malformed)? {
+        CoordinatorKey::OffsetCommit(key) => {
+            let value = read_value(record, record_type)?.map(decode_offset);
+            let (group_id, topic) = (Arc::from(&*key.group), Arc::from(&*key.topic));
+            Ok(Some(GroupChange::Offset { group_id, topic, partition: key.partition, value }))
         }
-        Ok(())
-    })?;
-    Ok(OffsetAndMetadata { offset, leader_epoch, metadata, commit_unix_ms, expire_unix_ms, topic_id })
-}
-
-fn decode_group(value: Bytes, record_type: i16) -> Result<GroupMetadata, DecodeError> {
-    let (mut from, version) = Reader::of_value(value, record_type)?;
-    let mut group = GroupMetadata {
-        protocol_type: from.string("protocolType")?,
-        generation: from.i32("generation")?,
-        protocol: from.nullable_string("protocol")?,
-        leader: from.nullable_string("leader")?,
-        state_unix_ms: if version >= 2 { from.i64("currentStateTimestamp")? } else { -1 },
-        members: Vec::new(),
-    };
-    let (mut ids, mut instances) = (BTreeSet::new(), BTreeSet::new());
-    for _ in 0..from.array("members")? {
-        let member_id = from.string("memberId")?;
-        let group_instance_id = if version >= 3 { from.nullable_string("groupInstanceId")? } else { None };
-        let client_id = from.string("clientId")?;
-        let client_host = from.string("clientHost")?;
-        let rebalance_timeout_ms = if version >= 1 { from.i32("rebalanceTimeout")? } else { -1 };
-        let session_timeout_ms = from.i32("sessionTimeout")?;
-        let (subscription, assignment) = (from.bytes("subscription")?, from.bytes("assignment")?);
-        from.tagged(|_, _| Ok(()))?;
-        let twice = !ids.insert(member_id.clone()) || group_instance_id.clone().is_some_and(|id| !instances.insert(id));
-        if twice {
-            return Err(from.malformed("member named twice"));
+        CoordinatorKey::GroupMetadata(key) => {
+            let value = read_value(record, record_type)?.map(decode_group).transpose();
+            let value = value.map_err(|why| DecodeError::Malformed { record_type, why: why.to_owned() })?;
+            Ok(Some(GroupChange::Group { group_id: Arc::from(&*key.group), value }))
         }
-        group.members.push(StoredMember {
-            member_id,
-            group_instance_id,
-            client_id,
-            client_host,
-            // Before version 1 a member had one time-out for both.
-            rebalance_timeout_ms: if rebalance_timeout_ms < 0 { session_timeout_ms } else { rebalance_timeout_ms },
-            session_timeout_ms,
-            subscription,
-            assignment,
-        });
+        CoordinatorKey::Unknown(_) => Ok(None),
     }
-    from.tagged(|_, _| Ok(()))?;
+}
+
+fn read_value<V: Versioned>(record: &CoordinatorRecord, record_type: i16) -> Result<Option<V>, DecodeError> {
+    let Some(value) = record.value.clone() else { return Ok(None) };
+    match value.clone().try_get_i16() {
+        Ok(version) if !V::VERSIONS.contains(&version) => Err(DecodeError::UnknownVersion { record_type, version }),
+        _ => match V::from_versioned_bytes(value) {
+            Ok((_, value)) => Ok(Some(value)),
+            Err(why) => Err(DecodeError::Malformed { record_type, why: why.to_string() }),
+        },
+    }
+}
+
+fn decode_offset(value: OffsetCommitValue) -> OffsetAndMetadata {
+    OffsetAndMetadata {
+        offset: value.offset,
+        leader_epoch: value.leader_epoch,
+        metadata: Arc::from(&*value.metadata),
+        commit_unix_ms: value.commit_timestamp,
+        expire_unix_ms: Some(value.expire_timestamp).filter(|at| *at >= 0),
+        topic_id: TopicId(value.topic_id),
+    }
+}
+
+fn decode_group(value: GroupMetadataValue) -> Result<GroupMetadata, &'static str> {
+    let text = |text: &str| -> Arc<str> { Arc::from(text) };
+    let member = |member: MemberMetadata| StoredMember {
+        member_id: text(&member.member_id),
+        group_instance_id: member.group_instance_id.as_deref().map(text),
+        client_id: text(&member.client_id),
+        client_host: text(&member.client_host),
+        // Before version 1 a member had one time-out for both.
+        rebalance_timeout_ms: match member.rebalance_timeout {
+            ..0 => member.session_timeout,
+            timeout => timeout,
+        },
+        session_timeout_ms: member.session_timeout,
+        subscription: member.subscription,
+        assignment: member.assignment,
+    };
+    let group = GroupMetadata {
+        protocol_type: text(&value.protocol_type),
+        generation: value.generation,
+        protocol: value.protocol.as_deref().map(text),
+        leader: value.leader.as_deref().map(text),
+        state_unix_ms: value.current_state_timestamp,
+        members: value.members.into_iter().map(member).collect(),
+    };
+    let ids: BTreeSet<_> = group.members.iter().map(|m| &m.member_id).collect();
+    let instances: Vec<_> = group.members.iter().filter_map(|m| m.group_instance_id.as_ref()).collect();
+    if ids.len() < group.members.len() || instances.iter().collect::<BTreeSet<_>>().len() < instances.len() {
+        return Err("a member is named twice");
+    }
     if group.protocol.is_none() && !group.members.is_empty() {
-        return Err(from.malformed("members without a protocol"));
+        return Err("members without a protocol");
     }
     Ok(group)
 }
 
-/// The topics of a consumer's subscription, or `None` where the bytes are none. Only the part that version 0 has is read:
-/// every later version begins with it.
+/// The topics of a consumer's subscription, or `None` where the bytes are none. Only the part that version 0 has is read, as
+/// Kafka does: every later version begins with it.
 pub(super) fn subscribed_topics(subscription: &Bytes) -> Option<Vec<TopicName>> {
-    let mut from = Reader { rest: subscription.clone(), record_type: -1, flexible: false };
-    from.i16("version").ok()?;
-    let count = from.array("topics").ok()?;
-    (0..count).map(|_| from.string("topic").ok()).collect()
-}
-
-fn put_string(to: &mut BytesMut, text: &str) {
-    to.put_i16(i16::try_from(text.len()).expect("strings were bounded when the request came in"));
-    to.put_slice(text.as_bytes());
-}
-
-fn put_nullable_string(to: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => put_string(to, text),
-        None => to.put_i16(-1),
-    }
-}
-
-fn put_bytes(to: &mut BytesMut, bytes: &Bytes) {
-    to.put_i32(i32::try_from(bytes.len()).expect("bytes came in a frame of less than 2 GiB"));
-    to.put_slice(bytes);
-}
-
-fn put_unsigned_varint(to: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        to.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    to.put_u8(value as u8);
-}
-
-/// Reads Kafka's primitive types and says which field was short.
-struct Reader {
-    rest: Bytes,
-    record_type: i16,
-    flexible: bool,
-}
-
-impl Reader {
-    fn of_value(value: Bytes, record_type: i16) -> Result<(Self, i16), DecodeError> {
-        let mut from = Reader { rest: value, record_type, flexible: false };
-        let version = from.i16("value version")?;
-        if !(0..=4).contains(&version) {
-            return Err(DecodeError::UnknownVersion { record_type, version });
-        }
-        from.flexible = version >= 4;
-        Ok((from, version))
-    }
-
-    fn malformed(&self, what: &'static str) -> DecodeError {
-        DecodeError::Malformed { record_type: self.record_type, what }
-    }
-
-    fn i16(&mut self, what: &'static str) -> Result<i16, DecodeError> {
-        self.rest.try_get_i16().map_err(|_| self.malformed(what))
-    }
-
-    fn i32(&mut self, what: &'static str) -> Result<i32, DecodeError> {
-        self.rest.try_get_i32().map_err(|_| self.malformed(what))
-    }
-
-    fn i64(&mut self, what: &'static str) -> Result<i64, DecodeError> {
-        self.rest.try_get_i64().map_err(|_| self.malformed(what))
-    }
-
-    fn unsigned_varint(&mut self, what: &'static str) -> Result<u32, DecodeError> {
-        let mut value = 0u32;
-        for shift in (0..35).step_by(7) {
-            let byte = self.rest.try_get_u8().map_err(|_| self.malformed(what))?;
-            value |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(self.malformed(what))
-    }
-
-    /// A copy: a kept slice would pin the batch it came in.
-    fn take(&mut self, length: usize, what: &'static str) -> Result<Bytes, DecodeError> {
-        if length > self.rest.len() {
-            return Err(self.malformed(what));
-        }
-        Ok(Bytes::copy_from_slice(&self.rest.split_to(length)))
-    }
-
-    /// A length as its type writes it: -1 (or 0 in flexible versions) is null.
-    fn length(&mut self, wide: bool, what: &'static str) -> Result<Option<usize>, DecodeError> {
-        let length = match (self.flexible, wide) {
-            (true, _) => i64::from(self.unsigned_varint(what)?) - 1,
-            (false, true) => i64::from(self.i32(what)?),
-            (false, false) => i64::from(self.i16(what)?),
-        };
-        Ok(usize::try_from(length).ok())
-    }
-
-    fn nullable_string(&mut self, what: &'static str) -> Result<Option<Arc<str>>, DecodeError> {
-        let Some(length) = self.length(false, what)? else { return Ok(None) };
-        let bytes = self.take(length, what)?;
-        std::str::from_utf8(&bytes).map(|text| Some(Arc::from(text))).map_err(|_| self.malformed(what))
-    }
-
-    fn string(&mut self, what: &'static str) -> Result<Arc<str>, DecodeError> {
-        self.nullable_string(what)?.ok_or_else(|| self.malformed(what))
-    }
-
-    fn bytes(&mut self, what: &'static str) -> Result<Bytes, DecodeError> {
-        let length = self.length(true, what)?.ok_or_else(|| self.malformed(what))?;
-        self.take(length, what)
-    }
-
-    /// The count of an array, at most one element per byte that remains.
-    fn array(&mut self, what: &'static str) -> Result<usize, DecodeError> {
-        self.length(true, what)?.filter(|count| *count <= self.rest.len()).ok_or_else(|| self.malformed(what))
-    }
-
-    fn tagged(&mut self, mut field: impl FnMut(u32, Reader) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
-        if !self.flexible {
-            return Ok(());
-        }
-        for _ in 0..self.unsigned_varint("tagged fields")? {
-            let tag = self.unsigned_varint("tag")?;
-            let size = self.unsigned_varint("tag size")? as usize;
-            let rest = self.take(size, "tagged field")?;
-            field(tag, Reader { rest, record_type: self.record_type, flexible: true })?;
-        }
-        Ok(())
-    }
+    let mut input = wire::Decoder::new(subscription.clone());
+    input.i16().ok()?;
+    let subscription = ConsumerProtocolSubscription::decode(0, &mut input).ok()?;
+    Some(subscription.topics.iter().map(|topic| Arc::from(&**topic)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     /// Written by Kafka 4.3.1's own `MessageUtil` from the same fields.
     const COMMIT_KEY: &str = "000100076772c3bc70706500066f726465727300000007";

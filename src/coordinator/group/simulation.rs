@@ -355,7 +355,7 @@ impl World {
 #[test]
 fn groups_keep_their_word_through_whatever_happens() {
     let (mut fail_overs, mut generations, mut acknowledged, mut starts) = (0, 0, 0, 0);
-    for seed in 0..200 {
+    for seed in 0..100 {
         let mut world = World::new(seed);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run(400)));
         if let Err(panic) = result {
@@ -369,7 +369,7 @@ fn groups_keep_their_word_through_whatever_happens() {
     }
     // A run in which nothing happened shows nothing.
     assert!(
-        fail_overs > 1000 && generations > 2000 && acknowledged > 600 && starts > 100,
+        fail_overs > 500 && generations > 1000 && acknowledged > 300 && starts > 50,
         "{fail_overs} fail-overs, {generations} generations, {acknowledged} topics, {starts} rewritten logs"
     );
 }
