@@ -40,11 +40,11 @@ expect unknown-topic "does not exist as expected" "$work/unknown"
 
 # headers, key and value of each line; NULL stands for null
 awk 'BEGIN { for (i = 0; i < 300; i++) printf "h:%d,g:x\t%s\t%s\n", i, i % 5 ? "key-" i % 5 : "NULL", i % 7 ? "value-" i : "NULL" }' >"$work/sent"
-tool console-producer --topic tools-text --property parse.headers=true --property parse.key=true --property null.marker=NULL \
-  --producer-property acks=all --producer-property compression.type=lz4 <"$work/sent" >"$work/produce" 2>&1
+tool console-producer --topic tools-text --reader-property parse.headers=true --reader-property parse.key=true --reader-property null.marker=NULL \
+  --command-property acks=all --command-property compression.type=lz4 <"$work/sent" >"$work/produce" 2>&1
 produced=$?
 tool console-consumer --topic tools-text --group tools --from-beginning --max-messages 300 --timeout-ms 30000 \
-  --property print.headers=true --property print.key=true --property null.literal=NULL >"$work/got" 2>"$work/consume"
+  --formatter-property print.headers=true --formatter-property print.key=true --formatter-property null.literal=NULL >"$work/got" 2>"$work/consume"
 why=
 [ $produced = 0 ] || why+="producing: $(tail -n 3 "$work/produce"); "
 cmp -s <(sort "$work/sent") <(sort "$work/got") || why+="sent and received differ: $(diff <(sort "$work/sent") <(sort "$work/got") | head -n 4) $(tail -n 3 "$work/consume"); "
