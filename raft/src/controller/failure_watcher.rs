@@ -397,7 +397,7 @@ mod tests {
         let mut w = watcher(3);
         let verdicts = run(&mut w, 0, 900, 3, &[2]);
         assert_eq!(fences(&verdicts), [NodeId(2)]);
-        let pings = verdicts.iter().filter(|(_, v)| matches!(v, Verdict::Ping { .. })).count();
+        let pings = verdicts.iter().take_while(|(_, v)| matches!(v, Verdict::Ping { .. })).count();
         assert_eq!(pings, 3);
         let mut answered = watcher(3);
         let mut verdicts = run(&mut answered, 0, 500, 3, &[2]);

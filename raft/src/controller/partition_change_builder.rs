@@ -145,6 +145,8 @@ impl<'a> PartitionChangeBuilder<'a> {
             Winner::Nobody => NodeId::NONE,
         };
         let unclean = matches!(winner, Winner::Unclean(_));
+        // Even the same broker, elected from outside the ISR, goes on from another log than the one it led with.
+        self.new_life |= matches!(winner, Winner::Elr(_) | Winner::Unclean(_));
         let elr = self.elr_for(&self.isr, &holders);
         let last_known_elr = if unclean { ReplicaList::new() } else { self.last_known_elr(&elr) };
         self.finish(leader, elr, last_known_elr).map(|change| BuiltChange { change, unclean })
@@ -259,6 +261,17 @@ mod tests {
         let three = old(&[1, 2, 3], &[], 1);
         let new = after(&three, builder(&three).new_leader_life(), &[1, 2, 3]);
         assert_eq!((new.leader, new.leader_epoch), (NodeId(1), LeaderEpoch(6)));
+    }
+
+    #[test]
+    fn a_leader_that_lost_its_log_and_is_elected_again_uncleanly_has_a_new_epoch() {
+        let sole = old(&[1], &[], 1);
+        let built = builder(&sole).election(Election::Unclean).log_lost(NodeId(1)).build(|r| r.0 == 1);
+        let built = built.expect("a change");
+        let new = built.change.applied_to(&sole);
+        assert!(built.unclean);
+        assert_eq!((new.leader, new.leader_epoch, &new.isr), (NodeId(1), LeaderEpoch(6), &list(&[1])));
+        assert_eq!(new.recovery_state, LeaderRecoveryState::Recovering);
     }
 
     #[test]
