@@ -3,8 +3,8 @@
 //! The model keeps one copy of itself per write in the store's queue: after a crash that kept n writes the log must equal
 //! the copy made after the n-th.
 
-use super::batch_header::BatchHeader;
 use super::batch_header::testing::TestBatch;
+use super::batch_header::{checked, header_of, stamped};
 use super::log_directory::{LogConfig, LogDirectory};
 use super::partition_log::{AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, TimestampType};
 use super::producer_state::ProducerState;
@@ -12,6 +12,7 @@ use super::tail_cache::TailCache;
 use super::{LogClass, LogStore, MemoryStore};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use rookery_protocol::batch::RecordBatchHeader;
 use rookery_raft::ids::{ClusterId, DirectoryId, LeaderEpoch, TopicId, TopicIdPartition};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,13 +83,13 @@ pub fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
 
 #[derive(Clone, Debug, Default)]
 struct Model {
-    batches: Vec<(BatchHeader, Bytes)>,
+    batches: Vec<(RecordBatchHeader, Bytes)>,
     log_start: i64,
     log_end: i64,
 }
 
 impl Model {
-    fn held(&self) -> impl Iterator<Item = &(BatchHeader, Bytes)> {
+    fn held(&self) -> impl Iterator<Item = &(RecordBatchHeader, Bytes)> {
         self.batches.iter().filter(|(h, _)| h.last_offset() >= self.log_start)
     }
     fn offset_at(&self, part: f64) -> i64 {
@@ -172,7 +173,7 @@ impl Run<'_> {
                 if let Some(start) = self.log.retention_candidate(0, -1, *keep_bytes, synced).unwrap() {
                     assert!(start > self.model.log_start && start <= synced);
                     let left: usize =
-                        self.model.held().filter(|(h, _)| h.base_offset >= start).map(|(h, _)| h.size).sum();
+                        self.model.held().filter(|(h, _)| h.base_offset >= start).map(|(h, _)| h.size()).sum();
                     assert!(left as i64 >= *keep_bytes, "{left} bytes left of {keep_bytes} to keep");
                     self.advance(start);
                 }
@@ -229,8 +230,8 @@ impl Run<'_> {
                 TestBatch { records: *count, producer, payload, timestamp: *timestamp, ..TestBatch::default() }.build();
             records.extend_from_slice(&sent);
             let base_offset = self.model.log_end;
-            let stored = super::batch_header::stamped(&sent, base_offset, self.epoch, None);
-            let header = BatchHeader::parse_checked(&stored).unwrap();
+            let stored = stamped(&sent, base_offset, self.epoch, None).unwrap();
+            let header = checked(&stored).unwrap();
             producers.replay(&header, 0);
             self.model.log_end = header.last_offset() + 1;
             self.model.batches.push((header, stored));
@@ -261,7 +262,7 @@ impl Run<'_> {
             ..TestBatch::default()
         }
         .build();
-        let header = BatchHeader::parse(&batch).unwrap();
+        let header = header_of(&batch).unwrap();
         self.model.log_end = header.last_offset() + 1;
         self.model.batches.push((header, batch.clone()));
         self.wrote(|log| assert!(log.append_as_follower(batch, 0).is_ok()));
@@ -302,14 +303,14 @@ impl Run<'_> {
         let mut ends: Vec<(i32, i64)> = Vec::new();
         for (header, _) in self.model.held() {
             match ends.last_mut() {
-                Some((epoch, end)) if *epoch != header.leader_epoch => {
+                Some((epoch, end)) if *epoch != header.partition_leader_epoch => {
                     *end = header.base_offset;
-                    ends.push((header.leader_epoch, self.model.log_end));
+                    ends.push((header.partition_leader_epoch, self.model.log_end));
                 }
                 Some(_) => {}
-                None => ends.push((header.leader_epoch, self.model.log_end)),
+                None => ends.push((header.partition_leader_epoch, self.model.log_end)),
             }
-            assert_eq!(self.log.epoch_of(header.last_offset()), Some(LeaderEpoch(header.leader_epoch)));
+            assert_eq!(self.log.epoch_of(header.last_offset()), Some(LeaderEpoch(header.partition_leader_epoch)));
         }
         for (epoch, end) in ends {
             let told = self.log.end_offset_for_epoch(LeaderEpoch(epoch)).expect("an epoch with records is known");

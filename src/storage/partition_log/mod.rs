@@ -54,8 +54,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-pub use append::{AppendInfo, AppendOrigin, LeaderAppend, TimestampType};
+pub use append::{AppendInfo, AppendOrigin, LeaderAppend};
 pub use read::{LogRead, ReadLimit};
+pub use rookery_protocol::batch::TimestampType;
 
 /// The three ends of a log, read at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! What is kept in memory only, made again from the store: at open, and after a truncation.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::header_of;
 use super::super::error::StorageError;
 use super::super::log_class::LogClass;
 use super::super::log_directory::LogConfig;
@@ -107,13 +107,13 @@ impl PartitionLog {
         let mut replayed = 0;
         let mut at = chunk_from.min(producers_from).max(state.log_start);
         while let Some(batch) = self.batch_at(state, at, state.log_end)? {
-            let header = BatchHeader::parse(&batch).map_err(StorageError::corrupt)?;
+            let header = header_of(&batch)?;
             if header.last_offset() >= chunk_from {
                 chunk.add(&header, now_ms);
             }
             if header.last_offset() >= producers_from {
                 producers.replay(&header, now_ms);
-                replayed += header.size as u64;
+                replayed += header.size() as u64;
             }
             at = header.last_offset() + 1;
         }
@@ -133,7 +133,7 @@ impl PartitionLog {
         let mut producers = snapshot.and_then(|(_, bytes)| ProducerState::decode(bytes)).unwrap_or_default();
         let mut at = snapshot.map_or(state.log_start, |s| s.0.max(state.log_start));
         while let Some(batch) = self.batch_at(state, at, offset)? {
-            let header = BatchHeader::parse(&batch).map_err(StorageError::corrupt)?;
+            let header = header_of(&batch)?;
             producers.replay(&header, 0);
             at = header.last_offset() + 1;
         }

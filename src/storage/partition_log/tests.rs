@@ -1,7 +1,7 @@
 //! What the model does not look at: producers' answers, notifications, time, failure, the tail.
 
-use super::super::batch_header::BatchHeader;
 use super::super::batch_header::testing::TestBatch;
+use super::super::batch_header::{checked, header_of};
 use super::super::log_directory::{LogConfig, LogDirectory};
 use super::super::memory_store::{Fault, MemoryStore};
 use super::super::tail_cache::TailCache;
@@ -46,11 +46,11 @@ impl Rig {
     }
     fn found(&self, timestamp: i64) -> Option<i64> {
         let found = self.log.find_batch_by_timestamp(timestamp, i64::MAX).unwrap();
-        found.map(|batch| BatchHeader::parse(&batch).unwrap().base_offset)
+        found.map(|batch| header_of(&batch).unwrap().base_offset)
     }
     fn newest(&self) -> Option<i64> {
         let found = self.log.find_batch_of_max_timestamp(i64::MAX).unwrap();
-        found.map(|batch| BatchHeader::parse(&batch).unwrap().base_offset)
+        found.map(|batch| header_of(&batch).unwrap().base_offset)
     }
 }
 
@@ -130,7 +130,7 @@ fn log_append_time_is_the_brokers() {
     let info = rig.log.append_as_leader(TestBatch::default().build(), how(TimestampType::LogAppendTime, 777)).unwrap();
     assert_eq!(info.log_append_time_ms, 777);
     let read = rig.log.read(0, 1, EVERYTHING).unwrap();
-    assert_eq!(BatchHeader::parse_checked(&read.batches[0]).unwrap().max_timestamp, 777);
+    assert_eq!(checked(&read.batches[0]).unwrap().max_timestamp, 777);
 }
 
 #[test]

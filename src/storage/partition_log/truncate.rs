@@ -1,6 +1,6 @@
 //! Truncation at the end, and the start of the log moving up.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::header_of;
 use super::super::error::StorageError;
 use super::super::log_store::StoreOp;
 use super::super::partition_meta::Extent;
@@ -61,7 +61,7 @@ impl PartitionLog {
             return Ok(offset);
         }
         let spanning = self.batch_at(&state, offset, state.log_end)?;
-        let base = spanning.map(|batch| BatchHeader::parse(&batch).map_err(StorageError::corrupt)).transpose()?;
+        let base = spanning.map(|batch| header_of(&batch)).transpose()?;
         let end = base.map_or(offset, |header| header.base_offset.clamp(state.log_start, offset));
 
         let mut ops = state.delete_batches(end..i64::MAX);
