@@ -20,12 +20,13 @@
 #![warn(missing_docs)]
 
 pub mod admin;
+pub mod broker;
 pub mod cli;
 pub mod config;
-pub mod net;
+pub mod coordinator;
 pub mod gossip;
+pub mod net;
 pub mod peer;
 pub mod replica;
 pub mod storage;
 pub mod telemetry;
-pub mod coordinator;

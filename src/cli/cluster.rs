@@ -71,7 +71,7 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
         members.filter(|m| m["node_id"] == *node).map(|m| text(&m["state"])).next().unwrap_or_else(|| "-".to_owned())
     };
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(["node", "epoch", "state", "gossip", "leads", "replicas", "listeners", "rack"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header(["node", "epoch", "state", "gossip", "leads", "replicas", "listeners", "rack"]);
     for broker in view["brokers"].as_array().into_iter().flatten() {
         let state = match (broker["fenced"].as_bool(), broker["shutting_down"].as_bool()) {
             (Some(true), _) => "fenced",
