@@ -132,9 +132,8 @@ pub fn run(disk: &mut dyn TestDisk, ops: &[Op]) {
     let (model, queued) = (Model::default(), VecDeque::new());
     let mut run = Run { disk, directory, log, durable: model.clone(), model, queued, epoch: 0, partition };
     for op in ops {
-        let before = run.log.offsets();
         run.step(op);
-        run.check(op, before.log_end);
+        run.check(op);
     }
 }
 
@@ -275,7 +274,7 @@ impl Run<'_> {
         }
     }
 
-    fn check(&self, op: &Op, _before: i64) {
+    fn check(&self, op: &Op) {
         let offsets = self.log.offsets();
         assert_eq!((offsets.log_start, offsets.log_end), (self.model.log_start, self.model.log_end), "{op:?}");
         assert!(offsets.synced_end <= offsets.log_end);
