@@ -201,7 +201,7 @@ impl Run<'_> {
             }
             Op::Crash(kept) => {
                 self.disk.crash(&self.log, *kept);
-                let kept = self.queued.iter().take(*kept).last().cloned();
+                let kept = kept.min(&self.queued.len()).checked_sub(1).map(|last| self.queued[last].clone());
                 self.model = kept.unwrap_or_else(|| self.durable.clone());
                 self.durable = self.model.clone();
                 self.queued.clear();
