@@ -132,9 +132,8 @@ pub fn run(disk: &mut dyn TestDisk, ops: &[Op]) {
     let (model, queued) = (Model::default(), VecDeque::new());
     let mut run = Run { disk, directory, log, durable: model.clone(), model, queued, epoch: 0, partition };
     for op in ops {
-        let before = run.log.offsets();
         run.step(op);
-        run.check(op, before.log_end);
+        run.check(op);
     }
 }
 
@@ -202,7 +201,7 @@ impl Run<'_> {
             }
             Op::Crash(kept) => {
                 self.disk.crash(&self.log, *kept);
-                let kept = self.queued.iter().take(*kept).last().cloned();
+                let kept = kept.min(&self.queued.len()).checked_sub(1).map(|last| self.queued[last].clone());
                 self.model = kept.unwrap_or_else(|| self.durable.clone());
                 self.durable = self.model.clone();
                 self.queued.clear();
@@ -275,7 +274,7 @@ impl Run<'_> {
         }
     }
 
-    fn check(&self, op: &Op, _before: i64) {
+    fn check(&self, op: &Op) {
         let offsets = self.log.offsets();
         assert_eq!((offsets.log_start, offsets.log_end), (self.model.log_start, self.model.log_end), "{op:?}");
         assert!(offsets.synced_end <= offsets.log_end);

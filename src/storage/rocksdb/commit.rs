@@ -115,6 +115,7 @@ impl CommitQueue {
         let count = state.writes.iter().take(GROUP_WRITES).take_while(fits).count().max(1);
         let group: Vec<QueuedWrite> = state.writes.drain(..count).collect();
         state.bytes -= group.iter().map(|w| w.bytes).sum::<usize>();
+        metrics::gauge!("rookery_storage_queued_bytes").set(state.bytes as f64);
         state.committing_since = group.first().map(|w| w.queued_at);
         Some(group)
     }

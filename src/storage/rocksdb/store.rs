@@ -159,8 +159,12 @@ impl RocksDbStore {
             open.queue.close();
         }
         if let Some(threads) = self.threads.lock().take() {
-            // A panic of the thread has been reported; its queue counts as failed.
-            let _ = threads.commit.join();
+            // The last handle of the store may be one that a completed write held: then we are on the commit thread, which
+            // ends by itself once its queue is empty.
+            if threads.commit.thread().id() != std::thread::current().id() {
+                // A panic of the thread has been reported; its queue counts as failed.
+                let _ = threads.commit.join();
+            }
             threads.mark.close();
         }
         let Some(open) = self.open.write().take() else { return Ok(()) };

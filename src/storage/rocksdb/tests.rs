@@ -113,6 +113,7 @@ fn a_flipped_byte_in_synced_wal_is_loss_and_stays_loss_until_acknowledged() {
     let store = open(image.path());
     store.acknowledge_log_lost().unwrap();
     append(&logs(&store).get(&partition).unwrap(), 1, 10);
+    store.close().unwrap();
     drop(store);
     assert!(!open(image.path()).log_lost());
 }
@@ -232,4 +233,37 @@ fn batches_are_stored_as_they_came() {
     log.append_as_follower(sent.concat().into(), 0).unwrap();
     synced(&log);
     assert_eq!(log.read(0, i64::MAX, EVERYTHING).unwrap().batches, sent);
+}
+
+#[test]
+fn the_last_handle_may_go_away_on_the_commit_thread() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let partition = TopicIdPartition { topic_id: TopicId::random(), partition: 0 };
+    let directory = logs(&store);
+    let log = directory.get_or_create(partition, LogClass::Hours1).unwrap();
+    let how = LeaderAppend {
+        leader_epoch: LeaderEpoch(1),
+        timestamp_type: TimestampType::CreateTime,
+        origin: AppendOrigin::Client,
+        now_ms: 0,
+    };
+    for _ in 0..50 {
+        log.append_as_leader(TestBatch::default().build(), how).unwrap();
+    }
+    let survived = log.when_synced(50);
+    drop((log, directory, store));
+    survived.blocking_recv().unwrap().unwrap();
+    // The thread closes the database behind itself; until then the directory is in use.
+    let reopened = loop {
+        let directory = match DataDirectory::open(temp.path(), NODE) {
+            Ok(directory) => directory,
+            Err(_) => continue,
+        };
+        match RocksDbStore::open(directory, RocksDbConfig::default()) {
+            Ok(store) => break store,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(logs(&reopened).get(&partition).unwrap().offsets().log_end, 50);
 }
