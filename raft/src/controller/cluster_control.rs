@@ -114,11 +114,11 @@ impl ClusterControl {
     }
 
     /// The broker of a request, in the life the request means.
-    pub(super) fn checked<'a>(
-        image: &'a MetadataImage,
+    pub(super) fn checked(
+        image: &MetadataImage,
         id: NodeId,
         epoch: BrokerEpoch,
-    ) -> Result<&'a Arc<BrokerRegistration>, ControllerError> {
+    ) -> Result<&Arc<BrokerRegistration>, ControllerError> {
         let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
         if broker.epoch() != epoch {
             return Err(ControllerError::StaleBrokerEpoch { id, current: broker.epoch(), given: epoch });
