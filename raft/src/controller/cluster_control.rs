@@ -114,11 +114,11 @@ impl ClusterControl {
     }
 
     /// The broker of a request, in the life the request means.
-    pub(super) fn checked<'a>(
-        image: &'a MetadataImage,
+    pub(super) fn checked(
+        image: &MetadataImage,
         id: NodeId,
         epoch: BrokerEpoch,
-    ) -> Result<&'a Arc<BrokerRegistration>, ControllerError> {
+    ) -> Result<&Arc<BrokerRegistration>, ControllerError> {
         let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
         if broker.epoch() != epoch {
             return Err(ControllerError::StaleBrokerEpoch { id, current: broker.epoch(), given: epoch });
@@ -267,12 +267,30 @@ impl ClusterControl {
     }
 
     fn fence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch, why: &str) -> Result<(), ControllerError> {
-        let mut records = vec![MetadataRecord::FenceBroker { id, epoch }];
+        self.fence_all(batch, &[(id, epoch)], why)
+    }
+
+    /// Fences several brokers at once: one change for each partition, so that no leadership moves to another that is
+    /// fenced in the same breath.
+    fn fence_all(
+        &mut self,
+        batch: &mut Batch,
+        brokers: &[(NodeId, BrokerEpoch)],
+        why: &str,
+    ) -> Result<(), ControllerError> {
+        let fence = |(id, epoch): &(NodeId, BrokerEpoch)| MetadataRecord::FenceBroker { id: *id, epoch: *epoch };
+        let mut records: Vec<MetadataRecord> = brokers.iter().map(fence).collect();
         let after = batch.preview(&records)?;
-        records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
-        let partitions = records.len() - 1;
+        let concerned =
+            |partition: &PartitionRegistration| brokers.iter().any(|(id, _)| partition.replicas.contains(id));
+        records.extend(self.change_partitions(&after, concerned, |_, builder| {
+            Some(brokers.iter().fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
+        }));
+        let partitions = records.len() - brokers.len();
         batch.push(records)?;
-        tracing::info!(broker = %id, %epoch, partitions, why, "broker fenced");
+        for (id, epoch) in brokers {
+            tracing::info!(broker = %id, %epoch, partitions, why, "broker fenced");
+        }
         Ok(())
     }
 
@@ -297,16 +315,18 @@ impl ClusterControl {
             return Ok(ControllerResponse::Fenced(vec![]));
         }
         let image = batch.image().clone();
-        let mut fenced = Vec::new();
+        let mut expired = Vec::new();
         for broker in image.cluster.brokers().filter(|b| !b.fenced) {
             let session = self.sessions.entry(broker.id()).or_insert_with(|| Session::new(broker.epoch(), now));
             if now.saturating_sub(session.last_contact) > timeout {
-                self.fence(batch, broker.id(), broker.epoch(), "its session expired")?;
-                fenced.push(broker.id());
+                expired.push((broker.id(), broker.epoch()));
             }
         }
         self.sessions.retain(|id, _| image.cluster.broker(*id).is_some());
-        Ok(ControllerResponse::Fenced(fenced))
+        if !expired.is_empty() {
+            self.fence_all(batch, &expired, "its session expired")?;
+        }
+        Ok(ControllerResponse::Fenced(expired.into_iter().map(|(id, _)| id).collect()))
     }
 
     pub(super) fn unregister(&mut self, batch: &mut Batch, id: NodeId) -> Answer {
@@ -365,11 +385,20 @@ impl ClusterControl {
         broker: NodeId,
         change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
     ) -> Vec<MetadataRecord> {
+        self.change_partitions(image, |partition| partition.replicas.contains(&broker), change)
+    }
+
+    fn change_partitions<'i>(
+        &self,
+        image: &'i MetadataImage,
+        concerned: impl Fn(&PartitionRegistration) -> bool,
+        change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
+    ) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         let control = PartitionControl { cluster: self };
         for topic in image.topics.iter() {
             let mut rules = None;
-            for (number, partition) in topic.iter().filter(|(_, p)| p.replicas.contains(&broker)) {
+            for (number, partition) in topic.iter().filter(|(_, p)| concerned(p)) {
                 let rules = rules.get_or_insert_with(|| partition_control::TopicRules::of(image, &topic.name));
                 let id = TopicIdPartition { topic_id: topic.id, partition: number };
                 let builder = control.builder(id, partition, rules);

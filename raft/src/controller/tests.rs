@@ -571,7 +571,7 @@ fn internal_topics_wait_for_brokers() {
 fn topics_grow_and_go() {
     let mut cluster = Cluster::with_brokers(3);
     let id = cluster.create(named("t", 2, 2)).expect("created").id;
-    let mut grow = |cluster: &mut Cluster, count| {
+    let grow = |cluster: &mut Cluster, count| {
         let topics = vec![NewPartitions { topic: "t".into(), count, assignments: vec![] }];
         match cluster.ask(ControllerRequest::CreatePartitions(CreatePartitionsRequest { topics, validate_only: false }))
         {

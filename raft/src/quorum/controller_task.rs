@@ -47,7 +47,7 @@ type Outcome = Result<ControllerResponse, QuorumError>;
 /// What waits for the task.
 pub(crate) enum Submission {
     /// A request and where its answer goes.
-    Request(ControllerRequest, oneshot::Sender<Outcome>),
+    Request(Box<ControllerRequest>, oneshot::Sender<Outcome>),
     /// The connection a broker sends its heartbeats on has closed.
     HeartbeatConnectionClosed(NodeId, BrokerEpoch),
 }
@@ -160,7 +160,7 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     /// A request of the task itself; what waits in the queue goes along.
     async fn own_request(&mut self, request: ControllerRequest) -> Result<(), Lost> {
         let (answer, result) = oneshot::channel();
-        self.batch(Some(Submission::Request(request, answer))).await?;
+        self.batch(Some(Submission::Request(Box::new(request), answer))).await?;
         match result.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {

@@ -256,7 +256,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             return Err(QuorumError::NotController(leadership.leader));
         }
         let (answer, result) = oneshot::channel();
-        match self.inner.submissions.try_send(Submission::Request(request, answer)) {
+        match self.inner.submissions.try_send(Submission::Request(Box::new(request), answer)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 let busy = ControllerError::NotReady("the controller's queue is full".into());

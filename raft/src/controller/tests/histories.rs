@@ -350,8 +350,11 @@ impl History {
         for member in partition.isr.iter().chain(&partition.elr) {
             assert!(holders.contains(member), "{id}: {member} counts without holding everything: {partition:?}");
         }
+        // Who counted before and still holds everything counts on, as far as min ISR needs them.
+        let Some(old) = old else { return };
         let counted = partition.isr.len() + partition.elr.len();
-        let needed = holders.len().min(min_isr);
+        let still = old.isr.iter().chain(&old.elr).filter(|r| holders.contains(r)).count();
+        let needed = still.min(min_isr);
         assert!(counted >= needed, "{id}: {counted} count, {holders:?} hold everything, {min_isr} needed");
     }
 }
