@@ -5,6 +5,7 @@ Prints "ok CHECK" or "not ok CHECK: why"; any other line is a remark. Exit statu
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -382,9 +383,11 @@ def command(template, node):
     subprocess.run(template.replace("{}", str(node)), shell=True, check=True, stdout=subprocess.DEVNULL)
 
 
-def check_kill():
-    """Records at a steady rate from an idempotent producer while the leader of partition 0 is killed."""
-    topic = "confluent-kill"
+def kill_leader(topic):
+    """Send records at a steady rate from an idempotent producer while the leader of partition 0 is killed; read them back.
+
+    Returns the longest gap between acknowledgements from partition 0 and the time the node took to start again, in seconds.
+    """
     wait_for(60, f"{topic} in sync", lambda: in_sync(topic, 3))
     leader = next(p.leader.id for p in describe(topic) if p.id == 0)
     producer = Producer({**BASE, "enable.idempotence": True, "linger.ms": 1, "delivery.timeout.ms": 120_000})
@@ -413,15 +416,30 @@ def check_kill():
         sent += 1
         producer.poll(max(0, began + sent * 0.005 - time.monotonic()))
     left = producer.flush(120)
+    starting = time.monotonic()
     command(os.environ["START_NODE"], leader)
+    started = time.monotonic() - starting
     expect(alive_again, "no acknowledgement from partition 0 within 90 s of the kill")
     expect(not errors and not left, f"errors {errors[:5]}, {left} unacknowledged")
     gap = max(b[0] - a[0] for a, b in zip(acks[0], acks[0][1:]))
-    print(f"kill-leader: {sent} records, longest gap between acknowledgements {gap * 1000:.0f} ms", flush=True)
     for p, messages in read_all(topic, range(3)).items():
         got, expected = [int(m.value()) for m in messages], list(range(p, sent, 3))
         expect(got == expected, f"partition {p}: {len(expected)} sent, {len(got)} read, {len(set(got))} distinct, in order: {got == sorted(got)}")
     wait_for(60, f"{topic} in sync again", lambda: in_sync(topic, 3))
+    return gap, started
+
+
+def check_kill():
+    gap, _ = kill_leader("confluent-kill")
+    print(f"kill-leader: longest gap between acknowledgements {gap * 1000:.0f} ms", flush=True)
+
+
+def gaps(count):
+    """For scripts/bench: kill that many leaders, one after the other; per line the gap in ms and the node's start in s."""
+    for n in range(count):
+        create(f"gap-{n}", 3)
+        gap, started = kill_leader(f"gap-{n}")
+        print(f"{gap * 1000:.0f} {started:.3f}", flush=True)
 
 
 def check_delete():
@@ -429,7 +447,7 @@ def check_delete():
     wait_for(15, "topic gone", lambda: error_of(lambda: describe("confluent-times")) == "UNKNOWN_TOPIC_OR_PART")
 
 
-if __name__ == "__main__":
+def main():
     check("create", check_create)
     check("describe-cluster", check_cluster)
     for number, codec in enumerate(CODECS):
@@ -441,3 +459,10 @@ if __name__ == "__main__":
     check_errors()
     check("delete", check_delete)
     check("kill-leader", check_kill)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["gaps"]:
+        gaps(int(sys.argv[2]))
+    else:
+        main()

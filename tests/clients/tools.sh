@@ -28,7 +28,7 @@ grep -q 'Topic: tools-text.*PartitionCount: 3.*ReplicationFactor: 3' "$work/desc
 [ "$(grep -cE 'Partition: [0-2].Leader: [1-3].Replicas: [1-3],[1-3],[1-3].Isr: [1-3],[1-3],[1-3]' "$work/describe")" = 3 ] || why+="not three partitions in sync; "
 report describe "${why:+$why$(cat "$work/describe")}"
 expect list tools-text "$work/list"
-expect topic-exists "Topic 'tools-text' already exists" "$work/exists"
+expect topic-exists TopicExistsException "$work/exists"
 
 tool topics --create --topic 'tools text?' --partitions 1 >"$work/name" 2>&1 &
 tool topics --create --topic tools-four --partitions 1 --replication-factor 4 >"$work/four" 2>&1 &

@@ -546,7 +546,7 @@ public final class Checks {
             int codec = c;
             check("codec-" + CODECS[c], () -> checkCodec(codec));
         }
-        check("reads-others", Checks::checkOthers);
+        check("list-topics", Checks::checkOthers);
         check("offsets-by-time", Checks::checkTimes);
         check("group-feed", Checks::checkGroups);
         check("static-member", Checks::checkStaticMember);
