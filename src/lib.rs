@@ -25,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod gossip;
+pub mod handlers;
 pub mod net;
 pub mod peer;
 pub mod replica;

@@ -40,22 +40,26 @@
 //! was replaced without knowing it can append nothing (its log refuses), and `resigned` of an old epoch ends nothing new.
 
 mod batch;
+mod elections;
 mod error;
 mod event_loop;
 pub mod group;
 mod live_keys;
 mod log;
 mod memory_log;
+mod replica_log;
 mod runtime;
 mod shard;
 mod timers;
 
 pub use batch::{DecodedBatch, decode_batches, encode_batch};
+pub use elections::GroupElections;
 pub use error::CoordinatorError;
 pub use event_loop::{EventLoop, LoopLimits, Rewriting};
 pub use live_keys::{LiveKeys, RewriteLimits};
 pub use log::{AppendError, Appended, CoordinatorLog, LogBounds, ReadError};
 pub use memory_log::MemoryLog;
+pub use replica_log::ReplicaLog;
 pub use runtime::{CoordinatorRuntime, RuntimeConfig};
 pub use shard::{Answer, CoordinatorRecord, CoordinatorShard, DecodeError, Now, Output, RequestId, ShardFactory};
 pub use timers::Timers;

@@ -1,7 +1,7 @@
 //! DescribeGroups (key 15).
 
 use super::Handlers;
-use super::groups::{shared, text, text_option};
+use super::groups::{code_of, shared, text, text_option};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::DescribedGroup as Described;
 use rookery_protocol::codec::SmolStr;
@@ -18,7 +18,7 @@ fn describe(version: i16, group: Described) -> DescribedGroup {
     // Only version 6 knows the error for a group that does not exist; it is `Dead` for older ones.
     let error = group.error.filter(|e| version >= 6 || *e != CoordinatorError::GroupIdNotFound);
     DescribedGroup {
-        error_code: error.map_or(0, CoordinatorError::code),
+        error_code: error.map_or(0, code_of),
         error_message: error.filter(|_| version >= 6).map(|e| SmolStr::new(e.to_string())),
         group_id: text(&group.group_id),
         group_state: group.state.into(),

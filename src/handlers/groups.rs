@@ -1,7 +1,9 @@
 //! What the group handlers share: text between the wire's form and the coordinator's.
 
+use crate::coordinator::CoordinatorError;
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
+use rookery_protocol::error::ErrorCode;
 use std::sync::Arc;
 
 /// From the wire.
@@ -27,4 +29,9 @@ pub fn text_option(option: Option<&Arc<str>>) -> Option<SmolStr> {
 /// A client's host as Kafka prints it.
 pub fn client_host(connection: &ConnectionInfo) -> Arc<str> {
     format!("/{}", connection.peer.ip()).into()
+}
+
+/// A coordinator's refusal as the wire says it.
+pub fn code_of(error: CoordinatorError) -> i16 {
+    ErrorCode::from(error).code()
 }

@@ -1,7 +1,7 @@
 //! Heartbeat (key 12) of a group's member.
 
 use super::Handlers;
-use super::groups::{shared, shared_option};
+use super::groups::{code_of, shared, shared_option};
 use crate::coordinator::group::HeartbeatRequest as Heartbeat;
 use rookery_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
@@ -13,5 +13,5 @@ pub async fn handle(handlers: &Handlers, request: HeartbeatRequest) -> Heartbeat
         group_instance_id: shared_option(request.group_instance_id.as_ref()),
     };
     let result = handlers.groups.heartbeat(heartbeat).await;
-    HeartbeatResponse { error_code: result.err().map_or(0, |e| e.code()), ..Default::default() }
+    HeartbeatResponse { error_code: result.err().map_or(0, code_of), ..Default::default() }
 }

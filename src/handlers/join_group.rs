@@ -1,8 +1,7 @@
 //! JoinGroup (key 11).
 
-use super::groups::{client_host, shared, shared_option, text, text_option};
+use super::groups::{code_of, client_host, shared, shared_option, text, text_option};
 use super::{Handlers, RequestContext};
-use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::{JoinGroupRequest as Join, JoinProtocol};
 use rookery_protocol::messages::join_group::JoinGroupResponseMember;
 use rookery_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
@@ -31,7 +30,7 @@ pub async fn handle(handlers: &Handlers, context: &RequestContext, request: Join
     let joined = handlers.groups.join_group(join).await;
     let protocol_name = text_option(joined.protocol_name.as_ref());
     JoinGroupResponse {
-        error_code: joined.error.map_or(0, CoordinatorError::code),
+        error_code: joined.error.map_or(0, code_of),
         generation_id: joined.generation,
         protocol_type: text_option(joined.protocol_type.as_ref()),
         // Versions below 7 cannot say "none".

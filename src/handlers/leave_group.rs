@@ -1,7 +1,7 @@
 //! LeaveGroup (key 13): one member before version 3, several since.
 
 use super::Handlers;
-use super::groups::{shared, shared_option, text, text_option};
+use super::groups::{code_of, shared, shared_option, text, text_option};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::{LeaveGroupRequest as Leave, MemberIdentity};
 use rookery_protocol::messages::leave_group::MemberResponse;
@@ -18,7 +18,7 @@ pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupReques
         request.members.iter().map(identity).collect()
     };
     let leave = Leave { group_id: shared(&request.group_id), members };
-    let refused = |error: CoordinatorError| LeaveGroupResponse { error_code: error.code(), ..Default::default() };
+    let refused = |error: CoordinatorError| LeaveGroupResponse { error_code: code_of(error), ..Default::default() };
     match handlers.groups.leave_group(leave).await {
         Ok(left) if version < 3 => {
             left.first().and_then(|m| m.error).map_or_else(LeaveGroupResponse::default, refused)
@@ -29,7 +29,7 @@ pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupReques
                 .map(|m| MemberResponse {
                     member_id: text(&m.identity.member_id),
                     group_instance_id: text_option(m.identity.group_instance_id.as_ref()),
-                    error_code: m.error.map_or(0, CoordinatorError::code),
+                    error_code: m.error.map_or(0, code_of),
                 })
                 .collect(),
             ..Default::default()

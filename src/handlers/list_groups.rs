@@ -1,7 +1,7 @@
 //! ListGroups (key 16): the groups that this broker coordinates; administrators ask every broker.
 
 use super::Handlers;
-use super::groups::text;
+use super::groups::{code_of, text};
 use crate::coordinator::group::ListGroupsFilter;
 use rookery_protocol::messages::list_groups::ListedGroup;
 use rookery_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
@@ -12,7 +12,7 @@ pub async fn handle(handlers: &Handlers, request: ListGroupsRequest) -> ListGrou
         types: request.types_filter.iter().map(ToString::to_string).collect(),
     };
     match handlers.groups.list_groups(&filter).await {
-        Err(error) => ListGroupsResponse { error_code: error.code(), ..Default::default() },
+        Err(error) => ListGroupsResponse { error_code: code_of(error), ..Default::default() },
         Ok(groups) => ListGroupsResponse {
             groups: groups
                 .iter()

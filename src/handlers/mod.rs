@@ -35,6 +35,7 @@ mod produce;
 mod sync_group;
 
 use crate::broker::Broker;
+use crate::coordinator::ReplicaLog;
 use crate::coordinator::group::GroupCoordinator;
 use crate::net::{ConnectionInfo, Handled, RequestHandler};
 use crate::replica::ReplicaManager;
@@ -51,7 +52,8 @@ use std::sync::Arc;
 pub struct Handlers {
     pub(crate) broker: Arc<Broker>,
     pub(crate) replicas: Arc<ReplicaManager>,
-    pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) groups: Arc<GroupCoordinator<ReplicaLog>>,
+    pub(crate) fetch_sessions: Arc<fetch::FetchSessions>,
 }
 
 /// One request's surroundings.
@@ -79,8 +81,9 @@ impl RequestContext {
 
 impl Handlers {
     /// Handlers over the rooms below.
-    pub fn new(broker: Arc<Broker>, replicas: Arc<ReplicaManager>, groups: Arc<GroupCoordinator>) -> Self {
-        Self { broker, replicas, groups }
+    pub fn new(broker: Arc<Broker>, replicas: Arc<ReplicaManager>, groups: Arc<GroupCoordinator<ReplicaLog>>) -> Self {
+        let fetch_sessions = Arc::new(fetch::FetchSessions::new(broker.config.limits.fetch_sessions));
+        Self { broker, replicas, groups, fetch_sessions }
     }
 
     fn read(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Result<(RequestContext, RequestKind), Handled> {
@@ -135,7 +138,7 @@ impl Handlers {
             RequestKind::Metadata(r) => metadata::handle(self, connection, version, r).await.into(),
             RequestKind::OffsetCommit(r) => offset_commit::handle(self, version, r).await.into(),
             RequestKind::OffsetFetch(r) => offset_fetch::handle(self, version, r).await.into(),
-            RequestKind::OffsetForLeaderEpoch(r) => offset_for_leader_epoch::handle(self, r).await.into(),
+            RequestKind::OffsetForLeaderEpoch(r) => offset_for_leader_epoch::handle(self, r).into(),
             RequestKind::SyncGroup(r) => sync_group::handle(self, r).await.into(),
             _ => return None,
         })
@@ -167,7 +170,4 @@ impl RequestHandler for Handlers {
         .boxed()
     }
 
-    fn closed(&self, connection: &ConnectionInfo) {
-        fetch::forget_sessions(self, connection);
-    }
 }

@@ -1,7 +1,7 @@
 //! OffsetCommit (key 8). Topics come by name, or by id from version 10 on.
 
 use super::Handlers;
-use super::groups::{shared, shared_option};
+use super::groups::{code_of, shared, shared_option};
 use crate::coordinator::CoordinatorError;
 use crate::coordinator::group::{
     CommittedPartition, CommittedTopic, OffsetCommitRequest as Commit, PartitionErrors,
@@ -75,9 +75,9 @@ fn answer(
             (None, _) if version >= 10 => ErrorCode::UnknownTopicId.code(),
             (None, _) => ErrorCode::UnknownTopicOrPartition.code(),
             (Some(known), _) if known.partition(partition).is_none() => ErrorCode::UnknownTopicOrPartition.code(),
-            (Some(_), Err(error)) => error.code(),
+            (Some(_), Err(error)) => code_of(*error),
             (Some(known), Ok(_)) => match outcomes.get(&(&*known.name, partition)) {
-                Some(outcome) => outcome.map_or(0, CoordinatorError::code),
+                Some(outcome) => outcome.map_or(0, code_of),
                 None => ErrorCode::UnknownServerError.code(),
             },
         };

@@ -1,7 +1,7 @@
 //! OffsetFetch (key 9): one group before version 8, several since; topics by id from version 10 on.
 
 use super::Handlers;
-use super::groups::{shared, text};
+use super::groups::{code_of, shared, text};
 use crate::coordinator::group::{FetchTopic, FetchedTopic, OffsetFetchRequest as FetchOffsets};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
@@ -69,7 +69,7 @@ async fn fetch(
     match handlers.groups.fetch_offsets(request).await {
         Ok(topics) => response.topics = found(image, version, topics),
         Err(error) => {
-            response.error_code = error.code();
+            response.error_code = code_of(error);
             // Below version 2 the error has to stand in the partitions, so they have to be there.
             if version < 2 {
                 response.topics = group.topics.iter().flatten().map(|t| missing(t, 0)).collect();

@@ -8,12 +8,13 @@ use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
 use crate::net::Handled;
 use crate::replica::{AppendOutcome, AppendRequest, ReplicaError, RequiredAcks};
-use crate::storage::{AppendInfo, AppendOrigin, TimestampType};
+use crate::storage::{AppendInfo, AppendOrigin};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use rookery_protocol::batch::{ProduceRules, RecordBatch};
+use rookery_protocol::batch::{ProduceRules, RecordBatch, TimestampType};
 use rookery_protocol::codec::SmolStr;
+use rookery_protocol::compression::Compression;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, TopicProduceData,
@@ -27,6 +28,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Version 13 and above names topics by id.
 const TOPIC_IDS_FROM: i16 = 13;
+/// Version 7 and above has zstd (KIP-110).
+const ZSTD_FROM: i16 = 7;
 /// Version 10 and above can be told who leads (KIP-951).
 const HINTS_FROM: i16 = 10;
 
@@ -65,7 +68,7 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
                 (Err(error), _) => Err(Refusal::from(error.clone())),
                 (_, None) if context.version >= TOPIC_IDS_FROM => Err(ErrorCode::UnknownTopicId.into()),
                 (_, None) => Err(ErrorCode::UnknownTopicOrPartition.into()),
-                (Ok(acks), Some(known)) => append(handlers, &image, known, *acks, data),
+                (Ok(acks), Some(known)) => append(handlers, &image, context.version, known, *acks, data),
             };
             partitions.push((index, appended));
         }
@@ -115,6 +118,7 @@ fn find<'a>(image: &'a MetadataImage, version: i16, topic: &TopicProduceData) ->
 fn append(
     handlers: &Handlers,
     image: &MetadataImage,
+    version: i16,
     topic: &TopicImage,
     acks: RequiredAcks,
     data: PartitionProduceData,
@@ -124,7 +128,11 @@ fn append(
     }
     let id = TopicIdPartition { topic_id: topic.id, partition: data.index };
     let partition = handlers.replicas.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
-    let rules = rules(image, topic);
+    let timestamp_type = match image.topic_config(&topic.name, "message.timestamp.type") {
+        Some("LogAppendTime") => TimestampType::LogAppendTime,
+        _ => TimestampType::CreateTime,
+    };
+    let rules = rules(image, topic, timestamp_type);
     let records = data.records.map(|r| r.into_bytes()).unwrap_or_else(Bytes::new);
     let batch = RecordBatch::from_produce(records, &rules)
         .map_err(|e| Refusal { code: e.code().code(), message: Some(e.to_string()) })?;
@@ -134,16 +142,15 @@ fn append(
             message: Some("this version has no transactions yet".to_owned()),
         });
     }
-    let timestamp_type = match image.topic_config(&topic.name, "message.timestamp.type") {
-        Some("LogAppendTime") => TimestampType::LogAppendTime,
-        _ => TimestampType::CreateTime,
-    };
+    if version < ZSTD_FROM && matches!(batch.header().compression(), Ok(Compression::Zstd)) {
+        return Err(ErrorCode::UnsupportedCompressionType.into());
+    }
     let how = AppendRequest { acks, timestamp_type, origin: AppendOrigin::Client, leader_epoch: LeaderEpoch::NONE };
     Ok(partition.append_as_leader(batch.into_bytes(), how)?)
 }
 
 /// What the topic's configs ask of a batch. Values in the image were checked before they got there.
-fn rules(image: &MetadataImage, topic: &TopicImage) -> ProduceRules {
+fn rules(image: &MetadataImage, topic: &TopicImage, timestamp_type: TimestampType) -> ProduceRules {
     let number = |name: &str, default: i64| {
         image.topic_config(&topic.name, name).and_then(|v| v.trim().parse::<i64>().ok()).unwrap_or(default)
     };
@@ -153,7 +160,8 @@ fn rules(image: &MetadataImage, topic: &TopicImage) -> ProduceRules {
     let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
     ProduceRules {
         batch_bytes_max: usize::try_from(number("max.message.bytes", 1_048_588)).unwrap_or(0),
-        timestamps: oldest..=newest,
+        // The broker sets the time itself: what the client says does not count.
+        timestamps: if timestamp_type == TimestampType::LogAppendTime { i64::MIN..=i64::MAX } else { oldest..=newest },
         keys_required: compacted,
         ..Default::default()
     }

@@ -1,7 +1,7 @@
 //! SyncGroup (key 14).
 
 use super::Handlers;
-use super::groups::{shared, shared_option, text_option};
+use super::groups::{code_of, shared, shared_option, text_option};
 use crate::coordinator::group::SyncGroupRequest as Sync;
 use bytes::Bytes;
 use rookery_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
@@ -28,6 +28,6 @@ pub async fn handle(handlers: &Handlers, request: SyncGroupRequest) -> SyncGroup
             assignment: synced.assignment,
             ..Default::default()
         },
-        Err(error) => SyncGroupResponse { error_code: error.code(), ..Default::default() },
+        Err(error) => SyncGroupResponse { error_code: code_of(error), ..Default::default() },
     }
 }

@@ -248,7 +248,6 @@ mod tests {
             }
             .boxed()
         }
-        fn closed(&self, _: &ConnectionInfo) {}
     }
 
     struct Fixture {

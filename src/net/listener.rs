@@ -123,7 +123,6 @@ async fn accept_all(
         tasks.spawn(async move {
             metrics::gauge!("rookery_net_connections").increment(1);
             connection::run(stream, &info, handler.as_ref(), &budget, &limits, stop).await;
-            handler.closed(&info);
             metrics::gauge!("rookery_net_connections").decrement(1);
             drop(slot);
         });

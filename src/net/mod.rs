@@ -64,6 +64,4 @@ pub enum Handled {
 pub trait RequestHandler: Send + Sync + 'static {
     /// Work on one frame (without its length prefix).
     fn handle<'a>(&'a self, connection: &'a Arc<ConnectionInfo>, frame: Bytes) -> BoxFuture<'a, Handled>;
-    /// The connection is gone.
-    fn closed(&self, connection: &ConnectionInfo);
 }
