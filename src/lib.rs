@@ -21,6 +21,7 @@
 
 pub mod admin;
 pub mod broker;
+#[cfg(feature = "rocksdb")]
 pub mod cli;
 pub mod config;
 pub mod coordinator;
@@ -29,5 +30,7 @@ pub mod handlers;
 pub mod net;
 pub mod peer;
 pub mod replica;
+#[cfg(feature = "rocksdb")]
+pub mod server;
 pub mod storage;
 pub mod telemetry;

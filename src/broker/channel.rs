@@ -7,7 +7,10 @@
 use super::Metadata;
 use super::service::{KIND_CONTROLLER, decode_answer, encode_request};
 use crate::peer::{Lane, PeerError, PeerPool};
-use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use crate::replica::IsrChannel;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rookery_raft::controller::{AlterPartitionRequest, ControllerError, ControllerRequest, ControllerResponse};
 use rookery_raft::ids::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +106,29 @@ impl ControllerChannel {
             Err(error @ (PeerError::Closed(_) | PeerError::TimedOut { .. })) => Tried::Unknown(error.to_string()),
             Err(error) => Tried::Again(error.to_string()),
         }
+    }
+}
+
+/// An ISR that is not changed within this time is proposed again.
+const ALTER_PARTITION_MAX: Duration = Duration::from_secs(2);
+
+impl IsrChannel for ControllerChannel {
+    fn alter_partitions(
+        &self,
+        request: AlterPartitionRequest,
+    ) -> BoxFuture<'static, Option<Vec<Result<(), ControllerError>>>> {
+        let (channel, count) = (self.clone(), request.partitions.len());
+        async move {
+            match channel.ask(ControllerRequest::AlterPartition(request), ALTER_PARTITION_MAX).await {
+                Ok(ControllerResponse::AlterPartition(results)) => {
+                    Some(results.into_iter().map(|result| result.map(drop)).collect())
+                }
+                // The whole request was refused, for instance for its broker epoch: that holds for each part.
+                Err(ChannelError::Refused(error)) => Some(vec![Err(error); count]),
+                _ => None,
+            }
+        }
+        .boxed()
     }
 }
 

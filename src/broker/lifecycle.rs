@@ -77,7 +77,17 @@ pub struct LifecycleConfig {
     pub leave_max: Duration,
 }
 
-/// What the lifecycle needs of the rest of the node.
+/// What the lifecycle tells the rest of the node, and asks of it. Called in its task: must be short.
+pub trait BrokerHooks: Send + Sync + 'static {
+    /// How long the oldest commit of this broker's disks has been waiting.
+    fn oldest_unfinished_commit(&self) -> Duration;
+    /// The controller took the registration: this is the epoch, and what it reported is in the log.
+    fn registered(&self, epoch: BrokerEpoch);
+    /// The controller confirmed the heartbeat that was **sent** at this moment.
+    fn confirmed(&self, sent: Instant);
+}
+
+/// A broker, from its registration to its end.
 pub struct Lifecycle {
     config: LifecycleConfig,
     metadata: Arc<dyn Metadata>,
@@ -85,20 +95,16 @@ pub struct Lifecycle {
     identity: LocalIdentity,
     /// Everything of a registration but what only the moment knows: cluster id and previous epoch are filled in.
     template: RegisterBrokerRequest,
-    commit_age: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// Forgets synced data that was reported lost, once the report has been committed.
-    on_registered: Box<dyn Fn() + Send + Sync>,
+    hooks: Arc<dyn BrokerHooks>,
     state: watch::Sender<BrokerState>,
     registration: watch::Sender<Option<Registration>>,
-    confirmed: watch::Sender<Option<Instant>>,
 }
 
 const RETRY: Duration = Duration::from_millis(100);
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
 impl Lifecycle {
-    /// A broker that has not begun. `commit_age` tells how long the oldest commit of its disks has been waiting.
-    #[allow(clippy::too_many_arguments)]
+    /// A broker that has not begun.
     pub fn new(
         config: LifecycleConfig,
         metadata: Arc<dyn Metadata>,
@@ -106,8 +112,7 @@ impl Lifecycle {
         identity: LocalIdentity,
         template: RegisterBrokerRequest,
         registration: watch::Sender<Option<Registration>>,
-        commit_age: impl Fn() -> Duration + Send + Sync + 'static,
-        on_registered: impl Fn() + Send + Sync + 'static,
+        hooks: Arc<dyn BrokerHooks>,
     ) -> Self {
         Self {
             config,
@@ -115,22 +120,15 @@ impl Lifecycle {
             channel,
             identity,
             template,
-            commit_age: Box::new(commit_age),
-            on_registered: Box::new(on_registered),
+            hooks,
             state: watch::Sender::new(BrokerState::Starting),
             registration,
-            confirmed: watch::Sender::new(None),
         }
     }
 
     /// Where the broker is in its life.
     pub fn state(&self) -> watch::Receiver<BrokerState> {
         self.state.subscribe()
-    }
-
-    /// When the controller last confirmed this broker: the moment at which the confirmed heartbeat was *sent*.
-    pub fn confirmed(&self) -> watch::Receiver<Option<Instant>> {
-        self.confirmed.subscribe()
     }
 
     /// Live until a stop is asked for, then leave in order.
@@ -189,8 +187,9 @@ impl Lifecycle {
                 Ok(ControllerResponse::RegisterBroker { epoch }) => {
                     let registration = Registration { id: self.template.id, epoch };
                     self.identity.set_broker_epoch(epoch);
+                    // The replicas know before anyone acts on it, and before the first heartbeat.
+                    self.hooks.registered(epoch);
                     self.registration.send_replace(Some(registration));
-                    (self.on_registered)();
                     tracing::info!(node = %registration.id, %epoch, "registered");
                     return Some(registration);
                 }
@@ -229,7 +228,7 @@ impl Lifecycle {
             let sent = Instant::now();
             match self.beat(registration, leave_by.is_some()).await {
                 Ok(answer) => {
-                    self.confirmed.send_replace(Some(sent));
+                    self.hooks.confirmed(sent);
                     match (leave_by, answer) {
                         (Some(_), BrokerHeartbeatResponse { should_shut_down: true, .. }) => return true,
                         (Some(_), _) => {}
@@ -258,7 +257,7 @@ impl Lifecycle {
             applied_offset: self.metadata.image().offset,
             want_fence: false,
             want_shutdown: leaving,
-            oldest_unfinished_commit: (self.commit_age)(),
+            oldest_unfinished_commit: self.hooks.oldest_unfinished_commit(),
         });
         // A heartbeat that is late is worth less than the next one.
         let patience = self.config.session / 3;

@@ -17,15 +17,17 @@ mod failure_watch;
 mod lifecycle;
 mod metadata;
 mod producer_ids;
+mod quorum_admin;
 mod quorum_lane;
 mod service;
 pub mod topics;
 
 pub use channel::{ChannelError, ControllerChannel};
 pub use failure_watch::FailureWatch;
-pub use lifecycle::{BrokerState, Lifecycle, LifecycleConfig, Registration};
+pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration};
 pub use metadata::{LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
+pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError};
 pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};
 pub use service::{ControllerService, KIND_CONTROLLER};
 

@@ -2,8 +2,12 @@
 
 use crate::config::definitions::DEFINITIONS;
 use crate::config::{ServerConfig, Settings, Source};
+use crate::server::Node;
+use crate::telemetry::{self, LogFormat};
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Where every setting can come from: a flag, `--set NAME=VALUE`, ROOKERY_NAME in the environment, the file, the default.
 #[derive(Args)]
@@ -55,8 +59,29 @@ pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let mut settings = Settings::default();
     let strange = read_settings(&arguments, &mut settings)?;
     let config = ServerConfig::new(settings)?;
-    let _ = (strange, config);
-    Ok(())
+    let format = match config.settings.text("log.format") {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => return Err(config.settings.invalid("log.format", "`text` or `json`").into()),
+    };
+    telemetry::init_log(format, config.settings.text("log.level"))?;
+    let prometheus = telemetry::init_metrics()?;
+    for variable in strange {
+        tracing::warn!(variable, "this environment variable begins like a setting and is none");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(Node::run(config, prometheus, told_to_stop()));
+    // A commit that hangs in the kernel must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(ended?)
+}
+
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).expect("a process can listen to SIGTERM");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow::Result<Vec<String>> {

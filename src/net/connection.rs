@@ -202,7 +202,7 @@ async fn write_response(output: &mut (impl AsyncWriteExt + Unpin), mut handled: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{NetConfig, serve};
+    use super::super::{BoundListener, NetConfig};
     use super::*;
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
@@ -267,7 +267,9 @@ mod tests {
             frame_bytes_max: 3 << 20,
             idle_max: Duration::from_secs(60),
         };
-        let address = serve("T", ("127.0.0.1", 0), config, echo.clone(), &tracker, stop.clone()).await.unwrap();
+        let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
+        let address = bound.address();
+        bound.serve(config, echo.clone(), &tracker, stop.clone());
         Fixture { echo, address, budget, stop, tracker }
     }
 

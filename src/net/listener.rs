@@ -39,27 +39,48 @@ const BACKLOG: i32 = 1024;
 /// Pause after accept fails for want of file descriptors: retrying at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Bind a listener and serve it in the tracker's tasks until the token is cancelled. Returns the bound address.
-pub async fn serve(
-    name: &str,
-    address: (&str, u16),
-    config: NetConfig,
-    handler: Arc<dyn RequestHandler>,
-    tracker: &TaskTracker,
-    stop: CancellationToken,
-) -> Result<SocketAddr, ListenerError> {
-    let failed = |e: io::Error| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) };
-    let listener = bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let name: Arc<str> = name.into();
-    let tasks = tracker.clone();
-    tracker.spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept_all(listener, name, config, handler, tasks, stop.clone()) => {}
-        }
-    });
-    Ok(bound)
+/// A listener that is bound and takes no connections yet.
+pub struct BoundListener {
+    name: Arc<str>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl BoundListener {
+    /// Bind; clients that connect wait until the listener is served.
+    pub async fn bind(name: &str, address: (&str, u16)) -> Result<BoundListener, ListenerError> {
+        let listener = listen(address).await?;
+        let failed = |e: io::Error| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) };
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(BoundListener { name: name.into(), listener, address })
+    }
+
+    /// Where it listens, with the port that was chosen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serve in the tracker's tasks until the token is cancelled.
+    pub fn serve(
+        self,
+        config: NetConfig,
+        handler: Arc<dyn RequestHandler>,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let tasks = tracker.clone();
+        tracker.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = accept_all(self.listener, self.name, config, handler, tasks, stop.clone()) => {}
+            }
+        });
+    }
+}
+
+/// Open a TCP listener with this house's options; the error says what to do.
+pub async fn listen(address: (&str, u16)) -> Result<TcpListener, ListenerError> {
+    bind(address).await.map_err(|e| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) })
 }
 
 async fn bind(address: (&str, u16)) -> io::Result<TcpListener> {

@@ -29,7 +29,7 @@ mod listener;
 mod outgoing;
 
 pub use budget::RequestBudget;
-pub use listener::{ListenerError, NetConfig, serve};
+pub use listener::{BoundListener, ListenerError, NetConfig, listen};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

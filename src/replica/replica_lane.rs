@@ -6,24 +6,25 @@ use super::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress}
 use super::replica_manager::ReplicaManager;
 use crate::peer::{PeerError, PeerIdentity, PeerService, ServiceFuture};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Answers fetches and progress on the lane `Replication`.
+/// Answers fetches and progress on the lane `Replication`, once the replicas are there.
+#[derive(Clone, Default)]
 pub struct ReplicaLane {
-    manager: Arc<ReplicaManager>,
+    manager: Arc<OnceLock<Arc<ReplicaManager>>>,
 }
 
 impl ReplicaLane {
-    /// Over this broker's replicas.
-    pub fn new(manager: Arc<ReplicaManager>) -> Self {
-        Self { manager }
+    /// The replicas are there.
+    pub fn open(&self, manager: Arc<ReplicaManager>) {
+        assert!(self.manager.set(manager).is_ok(), "replicas are opened once in a node's life");
     }
 }
 
 impl PeerService for ReplicaLane {
     fn call(&self, from: PeerIdentity, kind: u16, body: Bytes) -> ServiceFuture<'_> {
         Box::pin(async move {
-            let service = self.manager.service();
+            let service = self.manager.get().and_then(|manager| manager.service());
             match kind {
                 KIND_FETCH => {
                     let response = match (ReplicaFetchRequest::decode(body), service) {
