@@ -142,7 +142,7 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("log.cache.bytes", "67108864", "recent batches kept in memory for readers at the tail, in bytes"),
     // Logs of the process
     setting("log.format", "text", "the process's own log: `text` for people, `json` for machines"),
-    setting("log.level", "info", "tracing filter, such as `info` or `rookery::replica=debug,info`"),
+    setting("log.level", "info,openraft=error", "tracing filter, such as `info` or `rookery::replica=debug,info`"),
 ];
 
 /// The definition of a name.

@@ -391,13 +391,11 @@ impl Node {
     fn replica_config(&self) -> ReplicaManagerConfig {
         let (timing, limits) = (&self.config.timing, &self.config.limits);
         let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut replica = ReplicaConfig::default();
+        (replica.lag_max, replica.lease) = (timing.replica_lag_max, timing.broker_session);
         ReplicaManagerConfig {
             node: self.config.node_id,
-            replica: ReplicaConfig {
-                lag_max: timing.replica_lag_max,
-                lease: timing.broker_session,
-                ..ReplicaConfig::default()
-            },
+            replica,
             fetcher: FetcherConfig {
                 max_wait: timing.replica_fetch_wait,
                 max_bytes: bytes(limits.replica_fetch_bytes),
