@@ -124,7 +124,12 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
     /// OffsetFetch for one group.
     pub async fn fetch_offsets(&self, request: OffsetFetchRequest) -> Result<Vec<FetchedTopic>, CoordinatorError> {
         let partition = self.partition_for(&request.group_id);
-        let response = self.runtime.request(partition, GroupRequest::FetchOffsets(request)).await?;
+        let answer = self.runtime.request(partition, GroupRequest::FetchOffsets(request)).await;
+        let response = answer.map_err(|error| match error {
+            // Consumers before 3.9 do not know COORDINATOR_NOT_AVAILABLE here and would fail for good.
+            CoordinatorError::CoordinatorNotAvailable => CoordinatorError::NotCoordinator,
+            error => error,
+        })?;
         Ok(expect!(response, GroupResponse::FetchOffsets(topics) => topics))
     }
 

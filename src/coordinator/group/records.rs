@@ -128,7 +128,6 @@ fn encode_offset(value: &OffsetAndMetadata) -> Bytes {
         commit_timestamp: value.commit_unix_ms,
         expire_timestamp: value.expire_unix_ms.unwrap_or(-1),
         topic_id: value.topic_id.0,
-        ..Default::default()
     };
     value.to_versioned_bytes(version).expect(BOUNDED)
 }
@@ -143,7 +142,6 @@ fn encode_group(value: &GroupMetadata) -> Bytes {
         session_timeout: member.session_timeout_ms,
         subscription: member.subscription.clone(),
         assignment: member.assignment.clone(),
-        ..Default::default()
     };
     let value = GroupMetadataValue {
         protocol_type: (&*value.protocol_type).into(),
@@ -152,7 +150,6 @@ fn encode_group(value: &GroupMetadata) -> Bytes {
         leader: value.leader.as_deref().map(Into::into),
         current_state_timestamp: value.state_unix_ms,
         members: value.members.iter().map(member).collect(),
-        ..Default::default()
     };
     value.to_versioned_bytes(3).expect(BOUNDED)
 }
