@@ -34,7 +34,8 @@ impl QuorumTransport for QuorumLane {
         request: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, TransportError>> {
         async move {
-            if self.pool.book().get(node_id).is_none_or(|entry| *entry.address != *node.address) {
+            // What a node registered is newer than what the voters were formed with.
+            if self.pool.book().get(node_id).is_none() {
                 self.pool.book().set(node_id, node.address.as_str(), None);
             }
             let sent = self.pool.call(node_id, Lane::Control, KIND_QUORUM, vec![request], CALL_MAX).await;
