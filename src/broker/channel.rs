@@ -146,8 +146,12 @@ fn is_repeatable(request: &ControllerRequest) -> bool {
     match request {
         Form(_) | RegisterBroker(_) | BrokerHeartbeat(_) | UpdateDirectories(_) | FenceBroker { .. } => true,
         // Epochs refuse the second one; a block of ids more or less is nothing; the topic exists or does not.
-        AlterPartition(_) | AllocateProducerIds { .. } | EnsureInternalTopic(_) | ExpireSessions | RebalanceLeaders => true,
-        UnregisterBroker { .. } | CreateTopics(_) | DeleteTopics { .. } | CreatePartitions(_) | ElectLeaders(_) => false,
+        AlterPartition(_) | AllocateProducerIds { .. } | EnsureInternalTopic(_) | ExpireSessions | RebalanceLeaders => {
+            true
+        }
+        UnregisterBroker { .. } | CreateTopics(_) | DeleteTopics { .. } | CreatePartitions(_) | ElectLeaders(_) => {
+            false
+        }
         IncrementalAlterConfigs(_) | AlterConfigs(_) => false,
     }
 }

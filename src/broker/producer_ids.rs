@@ -28,7 +28,9 @@ impl ProducerIds {
         if block.is_empty() {
             *block = self.fetch().await?;
         }
-        block.next().ok_or_else(|| ChannelError::TimedOut("the controller gave an empty block of producer ids".to_owned()))
+        block
+            .next()
+            .ok_or_else(|| ChannelError::TimedOut("the controller gave an empty block of producer ids".to_owned()))
     }
 
     async fn fetch(&self) -> Result<Range<i64>, ChannelError> {
@@ -39,7 +41,9 @@ impl ProducerIds {
         let request = ControllerRequest::AllocateProducerIds { broker: id, epoch };
         match self.channel.ask(request, TIMEOUT).await? {
             ControllerResponse::ProducerIds { first, count } => Ok(first..first.saturating_add(i64::from(count))),
-            other => Err(ChannelError::TimedOut(format!("the controller answered {other:?} to a request for producer ids"))),
+            other => {
+                Err(ChannelError::TimedOut(format!("the controller answered {other:?} to a request for producer ids")))
+            }
         }
     }
 }

@@ -64,7 +64,10 @@ impl QuorumAdmin {
         let old = voters.into_iter().find(|v| v.id.node_id == node).ok_or(ReplaceError::NoVoter(node))?;
         let address = QuorumNode { address: old.node.address };
         let Some(report) = quorum.identify(node, &address).await else {
-            return Err(ReplaceError::Failed(format!("node {node} does not answer at {}: start it first", address.address)));
+            return Err(ReplaceError::Failed(format!(
+                "node {node} does not answer at {}: start it first",
+                address.address
+            )));
         };
         if report.id == old.id {
             return Ok(()); // it never lost its identity

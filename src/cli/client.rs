@@ -9,9 +9,7 @@ use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::header::read_response;
 use rookery_protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
-use rookery_protocol::messages::{
-    ApiVersionsRequest, MetadataRequest, MetadataResponse, Request, request_frame,
-};
+use rookery_protocol::messages::{ApiVersionsRequest, MetadataRequest, MetadataResponse, Request, request_frame};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +51,8 @@ impl Connection {
     }
 
     async fn ask<R: Request>(&mut self, request: &R, version_max: i16) -> Result<(R::Response, i16)> {
-        let offered = *self.offered.get(&(R::KEY as i16)).with_context(|| format!("the broker has no {}", R::KEY.name()))?;
+        let offered =
+            *self.offered.get(&(R::KEY as i16)).with_context(|| format!("the broker has no {}", R::KEY.name()))?;
         let version = offered.min(*R::VERSIONS.end()).min(version_max);
         Ok((self.exchange(request, version).await?, version))
     }
@@ -65,7 +64,8 @@ impl Connection {
             self.stream.write_all(piece).await?;
         }
         let length = self.stream.read_i32().await.context("the broker closed the connection")?;
-        let length = usize::try_from(length).ok().filter(|l| *l <= FRAME_BYTES_MAX).context("that is no Kafka answer")?;
+        let length =
+            usize::try_from(length).ok().filter(|l| *l <= FRAME_BYTES_MAX).context("that is no Kafka answer")?;
         let mut body = BytesMut::zeroed(length);
         self.stream.read_exact(&mut body).await.context("the broker closed the connection")?;
         let (header, response) = read_response::<R>(body.freeze(), version)?;
@@ -122,16 +122,12 @@ impl KafkaClient {
         request: &R,
         version_max: i16,
     ) -> Result<(R::Response, i16)> {
-        let address = self.brokers.get(&node).cloned().with_context(|| format!("no address is known of node {node}"))?;
+        let address =
+            self.brokers.get(&node).cloned().with_context(|| format!("no address is known of node {node}"))?;
         self.ask_at(&address, request, version_max).await
     }
 
-    async fn ask_at<R: Request>(
-        &mut self,
-        address: &str,
-        request: &R,
-        version_max: i16,
-    ) -> Result<(R::Response, i16)> {
+    async fn ask_at<R: Request>(&mut self, address: &str, request: &R, version_max: i16) -> Result<(R::Response, i16)> {
         let mut connection = match self.connections.remove(address) {
             Some(open) => open,
             None => Connection::open(address).await?,
@@ -169,7 +165,9 @@ impl KafkaClient {
                     Some(topic) if topic.error_code == 0 && topic.partitions.iter().all(|p| p.leader_id >= 0) => {
                         return Ok(topic);
                     }
-                    Some(topic) if !is_retriable(topic.error_code) => bail!("topic {name}: {}", explain(topic.error_code)),
+                    Some(topic) if !is_retriable(topic.error_code) => {
+                        bail!("topic {name}: {}", explain(topic.error_code))
+                    }
                     Some(topic) if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() => {
                         bail!("there is no topic {name}: create it with `rookery topic create {name}`")
                     }

@@ -48,7 +48,12 @@ enum QuorumCommand {
 /// Ask and print.
 #[allow(clippy::print_stdout)]
 pub fn show(arguments: &ClusterArguments) -> Result<()> {
-    let view = ask(ureq::get(format!("{}/admin/v1/cluster", arguments.address.base())).config().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build().call())?;
+    let view = ask(ureq::get(format!("{}/admin/v1/cluster", arguments.address.base()))
+        .config()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        .build()
+        .call())?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&view)?);
         return Ok(());
@@ -71,7 +76,16 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
         members.filter(|m| m["node_id"] == *node).map(|m| text(&m["state"])).next().unwrap_or_else(|| "-".to_owned())
     };
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["node", "epoch", "state", "gossip", "leads", "replicas", "listeners", "rack"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "node",
+        "epoch",
+        "state",
+        "gossip",
+        "leads",
+        "replicas",
+        "listeners",
+        "rack",
+    ]);
     for broker in view["brokers"].as_array().into_iter().flatten() {
         let state = match (broker["fenced"].as_bool(), broker["shutting_down"].as_bool()) {
             (Some(true), _) => "fenced",

@@ -104,7 +104,13 @@ async fn start(client: &mut KafkaClient, arguments: &ConsumeArguments) -> Result
     Ok(positions)
 }
 
-async fn list_offset(client: &mut KafkaClient, topic: &str, leader: i32, partition: i32, timestamp: i64) -> Result<i64> {
+async fn list_offset(
+    client: &mut KafkaClient,
+    topic: &str,
+    leader: i32,
+    partition: i32,
+    timestamp: i64,
+) -> Result<i64> {
     let request = ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic {

@@ -74,7 +74,11 @@ async fn producer_id(client: &mut KafkaClient) -> Result<i64> {
     let deadline = Instant::now() + client.patience;
     loop {
         let response = client
-            .ask_any(&InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() })
+            .ask_any(&InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: 60_000,
+                ..Default::default()
+            })
             .await?;
         if !is_retriable(response.error_code) || Instant::now() >= deadline {
             check(response.error_code, None)?;
@@ -109,7 +113,9 @@ impl Producer {
                     sleep(super::client_pause()).await;
                     if let Ok(topic) = self.client.topic_with_leaders(&self.topic).await {
                         for p in topic.partitions {
-                            if let Some(slot) = usize::try_from(p.partition_index).ok().and_then(|i| self.partitions.get_mut(i)) {
+                            if let Some(slot) =
+                                usize::try_from(p.partition_index).ok().and_then(|i| self.partitions.get_mut(i))
+                            {
                                 slot.0 = p.leader_id;
                             }
                         }

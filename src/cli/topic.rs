@@ -130,7 +130,14 @@ async fn describe(client: &mut KafkaClient, name: &str) -> Result<()> {
     check(topic.error_code, None)?;
     let list = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["partition", "leader", "epoch", "replicas", "in sync", "offline"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "in sync",
+        "offline",
+    ]);
     for p in &topic.partitions {
         let leader = if p.leader_id < 0 { "none".to_owned() } else { p.leader_id.to_string() };
         table.add_row([

@@ -56,9 +56,9 @@ impl CoordinatorLog for ReplicaLog {
                 Ok(Appended { base_offset: outcome.info.first_offset, last_offset: outcome.info.last_offset })
             }
             Err(ReplicaError::NotLeaderOrFollower | ReplicaError::FencedLeaderEpoch) => Err(AppendError::NotLeader),
-            Err(error @ (ReplicaError::NotEnoughReplicas | ReplicaError::Overloaded | ReplicaError::UnknownLeaderEpoch)) => {
-                Err(AppendError::Refused(error.to_string()))
-            }
+            Err(
+                error @ (ReplicaError::NotEnoughReplicas | ReplicaError::Overloaded | ReplicaError::UnknownLeaderEpoch),
+            ) => Err(AppendError::Refused(error.to_string())),
             Err(error) => Err(AppendError::Failed(error.to_string())),
         }
     }

@@ -26,7 +26,8 @@ pub fn bounded_timeout(timeout_ms: i32) -> Duration {
 pub async fn handle(handlers: &Handlers, request: CreateTopicsRequest) -> CreateTopicsResponse {
     // Kafka refuses a name that is there twice; the others of the request are created.
     let mut seen = BTreeSet::new();
-    let twice: BTreeSet<SmolStr> = request.topics.iter().filter(|t| !seen.insert(&t.name)).map(|t| t.name.clone()).collect();
+    let twice: BTreeSet<SmolStr> =
+        request.topics.iter().filter(|t| !seen.insert(&t.name)).map(|t| t.name.clone()).collect();
     let mut results = Vec::with_capacity(request.topics.len());
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -39,7 +40,8 @@ pub async fn handle(handlers: &Handlers, request: CreateTopicsRequest) -> Create
         }
     }
     if !asked.is_empty() {
-        let create = Create { topics: asked.iter().map(|(_, new)| new.clone()).collect(), validate_only: request.validate_only };
+        let create =
+            Create { topics: asked.iter().map(|(_, new)| new.clone()).collect(), validate_only: request.validate_only };
         let timeout = bounded_timeout(request.timeout_ms);
         let answer = handlers.broker.ask_controller(ControllerRequest::CreateTopics(create), timeout).await;
         match answer {
@@ -51,7 +53,8 @@ pub async fn handle(handlers: &Handlers, request: CreateTopicsRequest) -> Create
                     });
                 }
             }
-            Ok(_) => results.extend(asked.iter().map(|(t, _)| refused(t, ErrorCode::UnknownServerError, "unexpected answer"))),
+            Ok(_) => results
+                .extend(asked.iter().map(|(t, _)| refused(t, ErrorCode::UnknownServerError, "unexpected answer"))),
             Err(error) => {
                 let (code, message) = (channel_code(&error), error.to_string());
                 results.extend(asked.iter().map(|(t, _)| refused(t, code, &message)));
@@ -78,7 +81,11 @@ fn wanted(topic: &CreatableTopic) -> Result<NewTopic, (ErrorCode, &'static str)>
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
         assignments,
-        configs: topic.configs.iter().map(|c| (c.name.to_string(), c.value.as_ref().map(ToString::to_string))).collect(),
+        configs: topic
+            .configs
+            .iter()
+            .map(|c| (c.name.to_string(), c.value.as_ref().map(ToString::to_string)))
+            .collect(),
     })
 }
 

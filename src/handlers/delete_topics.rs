@@ -24,8 +24,10 @@ pub async fn handle(handlers: &Handlers, version: i16, request: DeleteTopicsRequ
             None => TopicRef::Id(TopicId(topic.topic_id)),
         })
         .collect();
-    let answer =
-        handlers.broker.ask_controller(ControllerRequest::DeleteTopics { topics }, bounded_timeout(request.timeout_ms)).await;
+    let answer = handlers
+        .broker
+        .ask_controller(ControllerRequest::DeleteTopics { topics }, bounded_timeout(request.timeout_ms))
+        .await;
     let responses = match answer {
         Ok(ControllerResponse::DeleteTopics(outcomes)) if outcomes.len() == asked.len() => asked
             .iter()
@@ -39,7 +41,9 @@ pub async fn handle(handlers: &Handlers, version: i16, request: DeleteTopicsRequ
                 Err(error) => refused(version, topic, controller_code(&error), &error.to_string()),
             })
             .collect(),
-        Ok(_) => asked.iter().map(|t| refused(version, t, ErrorCode::UnknownServerError, "unexpected answer")).collect(),
+        Ok(_) => {
+            asked.iter().map(|t| refused(version, t, ErrorCode::UnknownServerError, "unexpected answer")).collect()
+        }
         Err(error) => {
             let (code, message) = (channel_code(&error), error.to_string());
             asked.iter().map(|t| refused(version, t, code, &message)).collect()

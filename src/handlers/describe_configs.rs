@@ -7,8 +7,8 @@ use rookery_protocol::messages::describe_configs::{
     DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use rookery_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use rookery_raft::image::config_def::{ConfigType, TOPIC_CONFIGS};
 use rookery_raft::image::MetadataImage;
+use rookery_raft::image::config_def::{ConfigType, TOPIC_CONFIGS};
 use rookery_raft::record::ConfigResource;
 
 // Kafka's `ConfigEntry.ConfigSource`.
@@ -37,12 +37,15 @@ pub fn handle(handlers: &Handlers, request: &DescribeConfigsRequest) -> Describe
         };
         match described {
             Ok(configs) => {
-                result.configs = configs.into_iter().map(|mut config| {
-                    if !request.include_synonyms {
-                        config.synonyms.clear();
-                    }
-                    config
-                }).collect();
+                result.configs = configs
+                    .into_iter()
+                    .map(|mut config| {
+                        if !request.include_synonyms {
+                            config.synonyms.clear();
+                        }
+                        config
+                    })
+                    .collect();
             }
             Err((error, message)) => {
                 result.error_code = error.code();
@@ -70,7 +73,9 @@ fn topic(image: &MetadataImage, resource: &DescribeConfigsResource) -> Described
         // From what counts to what would count without it.
         let mut values = Vec::with_capacity(3);
         values.extend(image.configs.topic(name, def.name).map(|v| (def.name, v, SOURCE_TOPIC)));
-        values.extend(image.configs.cluster(def.broker_name).map(|v| (def.broker_name, v, SOURCE_DYNAMIC_DEFAULT_BROKER)));
+        values.extend(
+            image.configs.cluster(def.broker_name).map(|v| (def.broker_name, v, SOURCE_DYNAMIC_DEFAULT_BROKER)),
+        );
         let default_name = if def.broker_name.is_empty() { def.name } else { def.broker_name };
         values.push((default_name, def.default, SOURCE_DEFAULT));
         entry(def.name, def.kind, &values)
@@ -92,9 +97,14 @@ fn broker(handlers: &Handlers, image: &MetadataImage, resource: &DescribeConfigs
         return Err((ErrorCode::InvalidRequest, message));
     }
     let mut configs: Vec<DescribeConfigsResourceResult> = Vec::new();
-    let own = image.configs.of(&ConfigResource::broker(me)).into_iter().flatten().map(|(n, v)| (n, v, SOURCE_DYNAMIC_BROKER));
-    let shared =
-        image.configs.of(&ConfigResource::cluster()).into_iter().flatten().map(|(n, v)| (n, v, SOURCE_DYNAMIC_DEFAULT_BROKER));
+    let own =
+        image.configs.of(&ConfigResource::broker(me)).into_iter().flatten().map(|(n, v)| (n, v, SOURCE_DYNAMIC_BROKER));
+    let shared = image
+        .configs
+        .of(&ConfigResource::cluster())
+        .into_iter()
+        .flatten()
+        .map(|(n, v)| (n, v, SOURCE_DYNAMIC_DEFAULT_BROKER));
     for (n, v, source) in own.chain(shared).filter(|(n, ..)| is_asked(resource, n)) {
         if !configs.iter().any(|c| c.name == *n) {
             configs.push(entry(n, ConfigType::Text, &[(n, v, source)]));

@@ -65,7 +65,8 @@ pub fn handle(handlers: &Handlers, request: &DescribeTopicPartitionsRequest) -> 
 }
 
 fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
-    let error = if is_legal_topic_name(name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
+    let error =
+        if is_legal_topic_name(name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
     DescribeTopicPartitionsResponseTopic {
         error_code: error.code(),
         name: Some(SmolStr::new(name)),

@@ -37,7 +37,10 @@ const SESSION_IDLE_MIN: Duration = Duration::from_secs(120);
 impl FetchSessions {
     /// So many at most.
     pub fn new(slots: usize) -> Self {
-        Self { cache: Mutex::new(crate::replica::FetchSessionCache::new(slots, SESSION_IDLE_MIN)), began: Instant::now() }
+        Self {
+            cache: Mutex::new(crate::replica::FetchSessionCache::new(slots, SESSION_IDLE_MIN)),
+            began: Instant::now(),
+        }
     }
 }
 
@@ -71,7 +74,8 @@ pub async fn handle(handlers: &Handlers, context: &RequestContext, request: Fetc
         })
         .collect();
     let sessions = &handlers.fetch_sessions;
-    let begun = sessions.cache.lock().begin((session, epoch), asked, &forgotten, sessions.began.elapsed(), rand::random);
+    let begun =
+        sessions.cache.lock().begin((session, epoch), asked, &forgotten, sessions.began.elapsed(), rand::random);
     let session = match begun {
         Ok(session) => session,
         Err(error) => return FetchResponse { error_code: error.kafka_code(), ..Default::default() },
@@ -135,8 +139,10 @@ async fn read(
     let ids: Vec<Result<TopicIdPartition, ErrorCode>> = asked
         .iter()
         .map(|(name, _)| {
-            let topic = if by_id { image.topics.by_id(TopicId(name.topic_id)) } else { image.topics.by_name(&name.topic) };
-            let topic = topic.ok_or(if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition })?;
+            let topic =
+                if by_id { image.topics.by_id(TopicId(name.topic_id)) } else { image.topics.by_name(&name.topic) };
+            let topic =
+                topic.ok_or(if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition })?;
             topic.partition(name.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
             Ok(TopicIdPartition { topic_id: topic.id, partition: name.partition })
         })

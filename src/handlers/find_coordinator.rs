@@ -26,7 +26,8 @@ pub async fn handle(
         handlers.broker.create_group_metadata_topic();
     }
     let image = handlers.broker.image();
-    let mut coordinators: Vec<_> = keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
+    let mut coordinators: Vec<_> =
+        keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
     if version >= 4 {
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
@@ -41,7 +42,13 @@ pub async fn handle(
     }
 }
 
-fn find(handlers: &Handlers, image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolStr) -> Coordinator {
+fn find(
+    handlers: &Handlers,
+    image: &MetadataImage,
+    connection: &ConnectionInfo,
+    kind: i8,
+    key: SmolStr,
+) -> Coordinator {
     let refused = |error: ErrorCode, message: &str| Coordinator {
         key: key.clone(),
         node_id: -1,

@@ -1,6 +1,6 @@
 //! JoinGroup (key 11).
 
-use super::groups::{code_of, client_host, shared, shared_option, text, text_option};
+use super::groups::{client_host, code_of, shared, shared_option, text, text_option};
 use super::{Handlers, RequestContext};
 use crate::coordinator::group::{JoinGroupRequest as Join, JoinProtocol};
 use rookery_protocol::messages::join_group::JoinGroupResponseMember;

@@ -20,9 +20,7 @@ pub async fn handle(handlers: &Handlers, version: i16, request: LeaveGroupReques
     let leave = Leave { group_id: shared(&request.group_id), members };
     let refused = |error: CoordinatorError| LeaveGroupResponse { error_code: code_of(error), ..Default::default() };
     match handlers.groups.leave_group(leave).await {
-        Ok(left) if version < 3 => {
-            left.first().and_then(|m| m.error).map_or_else(LeaveGroupResponse::default, refused)
-        }
+        Ok(left) if version < 3 => left.first().and_then(|m| m.error).map_or_else(LeaveGroupResponse::default, refused),
         Ok(left) => LeaveGroupResponse {
             members: left
                 .iter()

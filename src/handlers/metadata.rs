@@ -67,7 +67,11 @@ fn all_topics(image: &MetadataImage, connection: &ConnectionInfo) -> Vec<Metadat
     image.topics.iter_by_name().map(|t| topic(image, connection, t)).collect()
 }
 
-fn asked_topic(image: &MetadataImage, connection: &ConnectionInfo, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
+fn asked_topic(
+    image: &MetadataImage,
+    connection: &ConnectionInfo,
+    asked: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
     let by_id = asked.name.is_none();
     let found = match &asked.name {
         Some(name) => image.topics.by_name(name),

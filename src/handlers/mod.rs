@@ -169,5 +169,4 @@ impl RequestHandler for Handlers {
         }
         .boxed()
     }
-
 }

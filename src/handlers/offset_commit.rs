@@ -3,9 +3,7 @@
 use super::Handlers;
 use super::groups::{code_of, shared, shared_option};
 use crate::coordinator::CoordinatorError;
-use crate::coordinator::group::{
-    CommittedPartition, CommittedTopic, OffsetCommitRequest as Commit, PartitionErrors,
-};
+use crate::coordinator::group::{CommittedPartition, CommittedTopic, OffsetCommitRequest as Commit, PartitionErrors};
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::offset_commit::{
     OffsetCommitRequestTopic, OffsetCommitResponsePartition, OffsetCommitResponseTopic,

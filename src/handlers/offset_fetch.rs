@@ -22,14 +22,13 @@ pub async fn handle(handlers: &Handlers, version: i16, request: OffsetFetchReque
         }
         return OffsetFetchResponse { groups, ..Default::default() };
     }
-    let topics = request.topics.map(|topics| {
-        let renamed = |t: rookery_protocol::messages::offset_fetch::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
-            name: t.name,
-            partition_indexes: t.partition_indexes,
-            ..Default::default()
-        };
-        topics.into_iter().map(renamed).collect()
-    });
+    let topics =
+        request.topics.map(|topics| {
+            let renamed = |t: rookery_protocol::messages::offset_fetch::OffsetFetchRequestTopic| {
+                OffsetFetchRequestTopics { name: t.name, partition_indexes: t.partition_indexes, ..Default::default() }
+            };
+            topics.into_iter().map(renamed).collect()
+        });
     let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
     single(version, fetch(handlers, &image, version, &group, request.require_stable).await)
 }
@@ -63,8 +62,7 @@ async fn fetch(
 ) -> OffsetFetchResponseGroup {
     let asked: Option<Vec<FetchTopic>> =
         group.topics.as_ref().map(|topics| topics.iter().filter_map(|t| known_topic(image, version, t)).collect());
-    let request =
-        FetchOffsets { group_id: shared(&group.group_id), topics: asked, require_stable };
+    let request = FetchOffsets { group_id: shared(&group.group_id), topics: asked, require_stable };
     let mut response = OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
     match handlers.groups.fetch_offsets(request).await {
         Ok(topics) => response.topics = found(image, version, topics),

@@ -9,7 +9,6 @@ use super::{Handlers, RequestContext};
 use crate::net::Handled;
 use crate::replica::{AppendOutcome, AppendRequest, ReplicaError, RequiredAcks};
 use crate::storage::{AppendInfo, AppendOrigin};
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rookery_protocol::batch::{ProduceRules, RecordBatch, TimestampType};
@@ -111,8 +110,16 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
     )
 }
 
-fn find<'a>(image: &'a MetadataImage, version: i16, topic: &TopicProduceData) -> Option<&'a std::sync::Arc<TopicImage>> {
-    if version >= TOPIC_IDS_FROM { image.topics.by_id(TopicId(topic.topic_id)) } else { image.topics.by_name(&topic.name) }
+fn find<'a>(
+    image: &'a MetadataImage,
+    version: i16,
+    topic: &TopicProduceData,
+) -> Option<&'a std::sync::Arc<TopicImage>> {
+    if version >= TOPIC_IDS_FROM {
+        image.topics.by_id(TopicId(topic.topic_id))
+    } else {
+        image.topics.by_name(&topic.name)
+    }
 }
 
 fn append(
@@ -133,7 +140,7 @@ fn append(
         _ => TimestampType::CreateTime,
     };
     let rules = rules(image, topic, timestamp_type);
-    let records = data.records.map(|r| r.into_bytes()).unwrap_or_else(Bytes::new);
+    let records = data.records.map(|r| r.into_bytes()).unwrap_or_default();
     let batch = RecordBatch::from_produce(records, &rules)
         .map_err(|e| Refusal { code: e.code().code(), message: Some(e.to_string()) })?;
     if batch.header().is_transactional() {
@@ -154,7 +161,8 @@ fn rules(image: &MetadataImage, topic: &TopicImage, timestamp_type: TimestampTyp
     let number = |name: &str, default: i64| {
         image.topic_config(&topic.name, name).and_then(|v| v.trim().parse::<i64>().ok()).unwrap_or(default)
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
     let oldest = now.saturating_sub(number("message.timestamp.before.max.ms", i64::MAX));
     let newest = now.saturating_add(number("message.timestamp.after.max.ms", 3_600_000));
     let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
@@ -213,7 +221,8 @@ fn partition_response(
 
 /// KIP-951: whoever asked the wrong broker learns the right one at once.
 fn hint(handlers: &Handlers, version: i16, id: Option<TopicId>, index: i32, code: i16) -> LeaderIdAndEpoch {
-    let asks_elsewhere = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&code);
+    let asks_elsewhere =
+        [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&code);
     match id {
         Some(topic_id) if asks_elsewhere && version >= HINTS_FROM => {
             let (leader_id, leader_epoch) =

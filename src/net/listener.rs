@@ -50,7 +50,8 @@ impl BoundListener {
     /// Bind; clients that connect wait until the listener is served.
     pub async fn bind(name: &str, address: (&str, u16)) -> Result<BoundListener, ListenerError> {
         let listener = listen(address).await?;
-        let failed = |e: io::Error| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) };
+        let failed =
+            |e: io::Error| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) };
         let address = listener.local_addr().map_err(failed)?;
         Ok(BoundListener { name: name.into(), listener, address })
     }
@@ -80,7 +81,9 @@ impl BoundListener {
 
 /// Open a TCP listener with this house's options; the error says what to do.
 pub async fn listen(address: (&str, u16)) -> Result<TcpListener, ListenerError> {
-    bind(address).await.map_err(|e| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) })
+    bind(address)
+        .await
+        .map_err(|e| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) })
 }
 
 async fn bind(address: (&str, u16)) -> io::Result<TcpListener> {

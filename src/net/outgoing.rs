@@ -63,8 +63,7 @@ mod tests {
 
     #[test]
     fn partial_writes_lose_nothing() {
-        let pieces =
-            vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"cdef"), Bytes::from_static(b"g")];
+        let pieces = [Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"cdef"), Bytes::from_static(b"g")];
         for step in 1..=7 {
             let mut outgoing: Outgoing = pieces.iter().cloned().collect();
             let mut written = Vec::new();

@@ -18,7 +18,10 @@ use tokio::sync::Notify;
 /// The way to the controller.
 pub trait IsrChannel: Send + Sync + 'static {
     /// Ask; one result for each partition in the order asked, or `None` if the outcome is unknown.
-    fn alter_partitions(&self, request: AlterPartitionRequest) -> BoxFuture<'static, Option<Vec<Result<(), ControllerError>>>>;
+    fn alter_partitions(
+        &self,
+        request: AlterPartitionRequest,
+    ) -> BoxFuture<'static, Option<Vec<Result<(), ControllerError>>>>;
 }
 
 /// Proposals that wait to be sent.

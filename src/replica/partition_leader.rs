@@ -159,7 +159,9 @@ impl Partition {
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
         let offsets = role.log.offsets();
-        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some() || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted) {
+        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some()
+            || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted)
+        {
             return Ok(());
         }
         if let Some(term) = self.replication.lock().leading.as_mut() {

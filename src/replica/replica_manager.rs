@@ -288,7 +288,8 @@ impl ReplicaManager {
             if compacted || partition.role().0 != Role::Leader {
                 continue;
             }
-            let number = |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
+            let number =
+                |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
             let (ms, bytes): (i64, i64) = (number("retention.ms"), number("retention.bytes"));
             let high_watermark = partition.high_watermark();
             let candidate = partition.log().retention_candidate(now_ms, ms, bytes, high_watermark);
@@ -371,7 +372,8 @@ impl ReplicaManager {
         let partition = self.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
         match spec {
             OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
-                let found = tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
+                let found =
+                    tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
                 found.unwrap_or(Err(ReplicaError::NotLeaderOrFollower))
             }
             _ => partition.find_offset(current_leader_epoch, spec),
@@ -440,9 +442,9 @@ impl ReplicaManager {
             return; // a registration, or a leader, comes by the metadata
         }
         let mut streams = self.streams.lock();
-        let stream = streams.entry(leader).or_insert_with(|| {
-            FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings())
-        });
+        let stream = streams
+            .entry(leader)
+            .or_insert_with(|| FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings()));
         stream.follow(id, term, position);
     }
 
@@ -592,8 +594,13 @@ fn is_enough(answer: &ConsumerFetchAnswer, min_bytes: usize) -> bool {
     answer.is_empty() || size >= min_bytes
 }
 
-fn partition_state(image: &MetadataImage, id: TopicIdPartition, registration: &PartitionRegistration) -> PartitionState {
-    let min_insync_replicas = image.topics.by_id(id.topic_id).map_or(1, |t| image.min_isr(&t.name, registration.replicas.len()));
+fn partition_state(
+    image: &MetadataImage,
+    id: TopicIdPartition,
+    registration: &PartitionRegistration,
+) -> PartitionState {
+    let min_insync_replicas =
+        image.topics.by_id(id.topic_id).map_or(1, |t| image.min_isr(&t.name, registration.replicas.len()));
     PartitionState {
         leader: registration.leader,
         leader_epoch: registration.leader_epoch,

@@ -6,9 +6,9 @@ use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
-    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin,
-    QuorumLane, QuorumService, Registration,
+    Broker, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER,
+    Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane,
+    QuorumService, Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -18,12 +18,12 @@ use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipPro
 use crate::handlers::Handlers;
 use crate::net::{BoundListener, ListenerError, NetConfig, RequestBudget};
 use crate::peer::{
-    AddressBook, LocalIdentity, Lane, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer, PeerServices,
+    AddressBook, Lane, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer, PeerServices,
 };
+use crate::replica::fetcher::FetcherConfig;
 use crate::replica::{
     Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
 };
-use crate::replica::fetcher::FetcherConfig;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -34,7 +34,8 @@ use rookery_raft::quorum::{
     MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, SnapshotFiles,
 };
 use rookery_raft::record::{
-    Address, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
+    Address, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion,
+    SecurityProtocol,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -293,8 +294,7 @@ impl Node {
             ReplicaManager::new(self.replica_config(), log_directory, clock.clone(), self.pool.clone(), rand::random());
         let group_log = Arc::new(ReplicaLog::new(replicas.clone()));
         let groups = Arc::new(GroupCoordinator::new(group_log.clone(), self.group_config(), rand::random::<u64>));
-        let channel =
-            ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
+        let channel = ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
         let hooks = Arc::new(Hooks { clock: self.clock, store: store.clone(), replicas: replicas.clone() });
         let life = Lifecycle::new(
@@ -516,9 +516,7 @@ impl OpenMetadata<'_> {
 
     fn snapshots(&self) -> Result<Arc<SnapshotFiles>, StartError> {
         let path = self.directory.path().join("quorum").join("snapshots");
-        SnapshotFiles::open(&path)
-            .map(Arc::new)
-            .map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
+        SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
     async fn voter(&self) -> Result<(MetadataQuorum, watch::Receiver<Option<String>>), StartError> {

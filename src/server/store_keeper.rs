@@ -74,7 +74,8 @@ impl StoreKeeper {
     async fn tell(&self, state: DirectoryState, reopened: bool) -> bool {
         let Some(Registration { id, epoch }) = *self.registration.borrow() else { return false };
         let directory = self.store.identity().directory_id;
-        let state = if state == DirectoryState::Online && self.store.log_lost() { DirectoryState::LogLost } else { state };
+        let state =
+            if state == DirectoryState::Online && self.store.log_lost() { DirectoryState::LogLost } else { state };
         let request = ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
             id,
             epoch,

@@ -476,7 +476,7 @@ fn offsets_expire_a_week_after_the_last_use_and_the_empty_group_with_them() {
         let end = bench.now.monotonic + time;
         while bench.now.monotonic < end {
             bench.pass(seconds(9).min(end - bench.now.monotonic));
-            let _ = bench.event_loop.handle(
+            bench.event_loop.handle(
                 bench.now,
                 u64::MAX - bench.now.monotonic.as_millis() as u64,
                 beat("used", 1, &member.member_id),

@@ -748,7 +748,7 @@ impl World {
                 }
             }
         }
-        if self.steps % 64 == 0 {
+        if self.steps.is_multiple_of(64) {
             Oracle::logs_match(&self.logs()).map_err(|e| format!("step {}: {e}", self.steps))?;
         }
         Ok(())
