@@ -67,7 +67,11 @@ impl LogDirectory {
     }
 
     /// The log, made with this class if it is not there. Queues; does not block.
-    pub fn get_or_create(&self, partition: TopicIdPartition, class: LogClass) -> Result<Arc<PartitionLog>, StorageError> {
+    pub fn get_or_create(
+        &self,
+        partition: TopicIdPartition,
+        class: LogClass,
+    ) -> Result<Arc<PartitionLog>, StorageError> {
         let mut logs = self.logs.lock();
         if let Some(log) = logs.get(&partition) {
             return Ok(log.clone());

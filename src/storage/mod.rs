@@ -21,6 +21,7 @@
 //! | [`producer_state`] | idempotent producers: sequences, epochs, duplicates (KIP-98) |
 //! | [`time_index`] | one entry per 64 KiB: timestamps and byte positions |
 //! | [`tail_cache`] | recent batches of every log under one byte budget |
+//! | `rocksdb` | the engine, and how loss of synced data is noticed |
 //! | [`log_class`] | which logs share a column family: those whose data dies together |
 //!
 //! **Group commit.** An append assigns offsets and queues; it returns before the disk has seen anything. The queued end
@@ -38,12 +39,18 @@ pub mod log_class;
 pub mod log_directory;
 pub mod log_store;
 pub mod memory_store;
+#[cfg(test)]
+mod model_test;
 pub mod partition_log;
 mod partition_meta;
 pub mod producer_state;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
 pub mod tail_cache;
 pub mod time_index;
 
+#[cfg(feature = "rocksdb")]
+pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore};
 pub use error::{AppendError, StorageError};
 pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
 pub use log_class::LogClass;

@@ -97,8 +97,15 @@ mod tests {
             Extent { from_offset: 15, class: LogClass::Compacted },
         ];
         let start_position = 1 << 40;
-        let meta =
-            PartitionMeta { partition, log_start: 9, start_position, end_floor: 12, high_watermark: 11, extents, epochs };
+        let meta = PartitionMeta {
+            partition,
+            log_start: 9,
+            start_position,
+            end_floor: 12,
+            high_watermark: 11,
+            extents,
+            epochs,
+        };
         let bytes = meta.encode();
         assert_eq!(PartitionMeta::decode(&bytes), Some(meta));
         for len in 0..bytes.len() {

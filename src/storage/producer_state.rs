@@ -8,10 +8,10 @@
 //! collects the effect of one append and touches the state only when the append has been queued. Snapshots are written
 //! into the store now and then, so that a start replays a bounded tail of the log and not all of it.
 
-use super::batch_header::BatchHeader;
 use super::error::AppendError;
 use super::partition_log::AppendOrigin;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rookery_protocol::batch::RecordBatchHeader;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Batches remembered per producer; a client has at most this many in flight per partition.
@@ -86,8 +86,8 @@ impl ProducerState {
     }
 
     /// Adds a batch that is in the log already (a replica's, or one replayed at open): it is not judged.
-    pub fn replay(&mut self, header: &BatchHeader, now_ms: i64) {
-        if header.has_producer() {
+    pub fn replay(&mut self, header: &RecordBatchHeader, now_ms: i64) {
+        if header.has_producer_id() {
             let mut update = self.begin();
             update.add(header, now_ms);
             let changed = update.finish();
@@ -106,6 +106,15 @@ impl ProducerState {
         let idle = |e: &ProducerEntry| now_ms.saturating_sub(e.last_seen_ms) >= expiration_ms;
         self.producers.retain(|_, e| e.transaction_first_offset.is_some() || !idle(e));
         before - self.producers.len()
+    }
+
+    /// Takes over when each producer was last seen from `newer`; forgets those that `newer` does not know any more.
+    pub fn take_last_seen(&mut self, newer: &ProducerState) {
+        self.producers.retain(|id, entry| {
+            let known = newer.producers.get(id);
+            entry.last_seen_ms = known.map_or(entry.last_seen_ms, |e| e.last_seen_ms);
+            known.is_some()
+        });
     }
 
     /// First offset of the oldest open transaction.
@@ -182,8 +191,12 @@ impl ProducerUpdate<'_> {
     }
 
     /// Judges a batch on its way into a leader's log: `Ok(Some)` is the original of a duplicate.
-    pub fn check(&self, header: &BatchHeader, origin: AppendOrigin) -> Result<Option<ProducerBatch>, AppendError> {
-        if !header.has_producer() {
+    pub fn check(
+        &self,
+        header: &RecordBatchHeader,
+        origin: AppendOrigin,
+    ) -> Result<Option<ProducerBatch>, AppendError> {
+        if !header.has_producer_id() {
             return Ok(None);
         }
         let sequenced = origin == AppendOrigin::Client && !header.is_control();
@@ -213,8 +226,8 @@ impl ProducerUpdate<'_> {
     }
 
     /// Adds an accepted batch, whose header has its final offsets.
-    pub fn add(&mut self, header: &BatchHeader, now_ms: i64) {
-        if !header.has_producer() {
+    pub fn add(&mut self, header: &RecordBatchHeader, now_ms: i64) {
+        if !header.has_producer_id() {
             return;
         }
         let known = self.entry(header.producer_id).cloned();
@@ -254,11 +267,11 @@ mod tests {
     use super::super::batch_header::testing::TestBatch;
     use super::*;
 
-    fn header(base_offset: i64, epoch: i16, sequence: i32, records: i32) -> BatchHeader {
+    fn header(base_offset: i64, epoch: i16, sequence: i32, records: i32) -> RecordBatchHeader {
         let producer = Some((7, epoch, sequence));
-        BatchHeader::parse(&TestBatch { base_offset, records, producer, ..Default::default() }.build()).unwrap()
+        RecordBatchHeader::parse(&TestBatch { base_offset, records, producer, ..Default::default() }.build()).unwrap()
     }
-    fn check(state: &ProducerState, header: &BatchHeader) -> Result<Option<i64>, AppendError> {
+    fn check(state: &ProducerState, header: &RecordBatchHeader) -> Result<Option<i64>, AppendError> {
         state.begin().check(header, AppendOrigin::Client).map(|found| found.map(|b| b.first_offset))
     }
 
@@ -293,7 +306,10 @@ mod tests {
         assert!(matches!(check(&state, &header(1, 4, 1, 1)), Err(AppendError::OutOfOrderSequence { expected: 0, .. })));
         assert_eq!(check(&state, &header(1, 4, 0, 1)), Ok(None), "not a duplicate of epoch 3's first batch");
         state.replay(&header(1, 4, 0, 1), 1);
-        assert!(matches!(check(&state, &header(2, 3, 1, 1)), Err(AppendError::InvalidProducerEpoch { current: 4, .. })));
+        assert!(matches!(
+            check(&state, &header(2, 3, 1, 1)),
+            Err(AppendError::InvalidProducerEpoch { current: 4, .. })
+        ));
     }
 
     #[test]

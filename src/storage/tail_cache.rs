@@ -136,6 +136,7 @@ impl TailCache {
                 break;
             }
         }
+        metrics::gauge!("rookery_storage_tail_bytes").set(charges.bytes as f64);
     }
 
     /// Bytes charged.

@@ -5,7 +5,7 @@
 //! begin" by binary search (the running maximum ascends); the chunk's **own** maximum decides retention by time, so that
 //! one record from the future delays its own chunk only; the byte position decides retention by size.
 
-use super::batch_header::BatchHeader;
+use rookery_protocol::batch::RecordBatchHeader;
 
 /// Batches are gathered into a chunk until it has this many bytes.
 pub const CHUNK_BYTES: u64 = 64 * 1024;
@@ -87,10 +87,10 @@ impl OpenChunk {
 
     /// Adds a batch; returns the entry if that closed the chunk. A batch without timestamps counts as written at `now_ms`,
     /// so that retention by time reaches it.
-    pub fn add(&mut self, batch: &BatchHeader, now_ms: i64) -> Option<TimeIndexEntry> {
+    pub fn add(&mut self, batch: &RecordBatchHeader, now_ms: i64) -> Option<TimeIndexEntry> {
         let timestamp = if batch.max_timestamp >= 0 { batch.max_timestamp } else { now_ms };
-        self.bytes += batch.size as u64;
-        self.position += batch.size as u64;
+        self.bytes += batch.size() as u64;
+        self.position += batch.size() as u64;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         if timestamp > self.running_max_timestamp {
             self.running_max_timestamp = timestamp;
@@ -135,9 +135,9 @@ mod tests {
     use super::super::batch_header::testing::TestBatch;
     use super::*;
 
-    fn header(base_offset: i64, timestamp: i64, payload: usize) -> BatchHeader {
+    fn header(base_offset: i64, timestamp: i64, payload: usize) -> RecordBatchHeader {
         let batch = TestBatch { base_offset, timestamp, payload: vec![0; payload], ..Default::default() }.build();
-        BatchHeader::parse(&batch).unwrap()
+        RecordBatchHeader::parse(&batch).unwrap()
     }
 
     #[test]
@@ -147,7 +147,10 @@ mod tests {
         let first = chunk.add(&header(1, 500, 40_000), 0).expect("80 kB close a chunk");
         assert_eq!((first.last_offset, first.chunk_max_timestamp, first.end_position), (1, 900, 80_122));
         let second = chunk.add(&header(2, 600, 70_000), 0).expect("70 kB close a chunk");
-        assert_eq!((second.chunk_max_timestamp, second.running_max_timestamp, second.running_max_offset), (600, 900, 0));
+        assert_eq!(
+            (second.chunk_max_timestamp, second.running_max_timestamp, second.running_max_offset),
+            (600, 900, 0)
+        );
         assert_eq!(TimeIndexEntry::decode(2, &second.encode()), Some(second));
         assert_eq!(TimeIndexEntry::decode(2, &[]), None);
     }

@@ -1,1 +1,4 @@
 //! Integration tests: one binary, real processes and real disks.
+
+#[cfg(feature = "rocksdb")]
+mod storage_kill;

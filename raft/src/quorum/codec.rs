@@ -263,7 +263,12 @@ impl Encode for LogIndexId {
     }
     fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         let term = reader.u64("term")?;
-        Ok(LogIndexId { leader_id: leader_id_std::CommittedLeaderId::new(term), index: reader.u64("index")? })
+        let index = reader.u64("index")?;
+        if index >= i64::MAX as u64 {
+            // A metadata offset is an i64; a peer must not make one overflow.
+            return Err(DecodeError::Invalid { what: "log index", value: index });
+        }
+        Ok(LogIndexId { leader_id: leader_id_std::CommittedLeaderId::new(term), index })
     }
 }
 

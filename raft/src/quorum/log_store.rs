@@ -82,7 +82,7 @@ impl View {
         let from = last.map_or(0, |id| id.index + 1);
         let removed = self.cache.split_off(&from);
         self.cached_bytes -= removed.values().map(|(_, bytes)| bytes).sum::<usize>();
-        self.last = last.max(self.purged);
+        self.last = self.last.min(last).max(self.purged);
     }
 
     fn purge(&mut self, upto: LogIndexId) {
@@ -153,6 +153,11 @@ impl<Rt> LogStore<Rt> {
     /// Saves a single value that is not openraft's; on disk when it returns.
     pub(crate) async fn put(&self, key: MetaKey, value: Bytes) -> Result<(), QuorumStorageError> {
         self.storage.write(vec![LogWrite::Put { key, value }], Durability::Synced).await
+    }
+
+    /// Closes the storage under the log.
+    pub(crate) async fn close(&self) {
+        self.storage.close().await;
     }
 
     /// Entries of `from..to`, clipped to what exists; may stop early at `max_bytes`, not before one entry.
@@ -293,7 +298,7 @@ impl<Rt: AsyncRuntime> RaftLogStorage<TypeConfig<Rt>> for LogStore<Rt> {
         self.view.lock().committed = Some(committed);
         let put = LogWrite::Put { key: MetaKey::Committed, value: committed.to_sealed() };
         // A failure shows at the next synced write: the storage takes none after it.
-        place.write(vec![put], Durability::Buffered, drop);
+        place.write(vec![put], Durability::Buffered, |_| ());
         Ok(())
     }
 

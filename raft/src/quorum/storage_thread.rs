@@ -30,6 +30,10 @@ pub enum StorageExecution {
 
 type Done<T> = Box<dyn FnOnce(Result<T, QuorumStorageError>) + Send>;
 
+fn closed() -> QuorumStorageError {
+    QuorumStorageError::Closed("it was closed".into())
+}
+
 /// A callback that runs exactly once.
 struct Completion<T>(Option<Done<T>>);
 
@@ -47,7 +51,7 @@ impl<T> Completion<T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(done) = self.0.take() {
-            done(Err(QuorumStorageError::Closed("its thread ended".into())));
+            done(Err(closed()));
         }
     }
 }
@@ -55,25 +59,33 @@ impl<T> Drop for Completion<T> {
 enum Request {
     Write { batch: Vec<LogWrite>, durability: Durability, done: Completion<()> },
     Read { from: u64, to: u64, max_bytes: usize, done: Completion<Vec<Bytes>> },
+    Close { done: Completion<()> },
 }
 
 /// The engine and whether it may still be asked.
-struct Engine {
-    storage: Box<dyn QuorumStorage>,
+pub(crate) struct Engine {
+    storage: Option<Box<dyn QuorumStorage>>,
     failed: Option<QuorumStorageError>,
 }
 
 impl Engine {
-    fn check(&self) -> Result<(), QuorumStorageError> {
-        match &self.failed {
-            None => Ok(()),
-            Some(reason) => Err(QuorumStorageError::Closed(format!("an earlier write failed: {reason}"))),
+    fn new(storage: Box<dyn QuorumStorage>) -> Self {
+        Self { storage: Some(storage), failed: None }
+    }
+
+    fn open(&mut self) -> Result<&mut dyn QuorumStorage, QuorumStorageError> {
+        if let Some(reason) = &self.failed {
+            return Err(QuorumStorageError::Closed(format!("an earlier write failed: {reason}")));
         }
+        self.storage.as_deref_mut().ok_or_else(closed)
+    }
+
+    fn close(&mut self) {
+        self.storage = None;
     }
 
     fn write(&mut self, batch: &[LogWrite], durability: Durability) -> Result<(), QuorumStorageError> {
-        self.check()?;
-        let result = self.storage.write(batch, durability);
+        let result = self.open()?.write(batch, durability);
         if let Err(reason) = &result {
             tracing::error!(%reason, "metadata log: a write failed; this storage takes no more");
             self.failed = Some(reason.clone());
@@ -82,8 +94,7 @@ impl Engine {
     }
 
     fn read(&mut self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
-        self.check()?;
-        self.storage.read(from, to, max_bytes)
+        self.open()?.read(from, to, max_bytes)
     }
 }
 
@@ -107,8 +118,8 @@ impl StorageThread {
     ) -> Result<(Self, SavedState), QuorumStorageError> {
         if execution == StorageExecution::Inline {
             let saved = storage.load()?;
-            let engine = Engine { storage, failed: None };
-            return Ok((Self { route: Route::Inline(Arc::new(Mutex::new(engine))) }, saved));
+            let engine = Arc::new(Mutex::new(Engine::new(storage)));
+            return Ok((Self { route: Route::Inline(engine) }, saved));
         }
         let (tx, rx) = mpsc::channel(QUEUE);
         let (loaded_tx, loaded_rx) = oneshot::channel();
@@ -118,11 +129,11 @@ impl StorageThread {
                 let loaded = storage.load();
                 let go_on = loaded.is_ok();
                 if loaded_tx.send(loaded).is_ok() && go_on {
-                    run(Engine { storage, failed: None }, rx);
+                    run(Engine::new(storage), rx);
                 }
             })
             .map_err(|e| QuorumStorageError::Io(format!("cannot start its thread: {e}")))?;
-        let saved = loaded_rx.await.map_err(|_| QuorumStorageError::Closed("its thread ended".into()))??;
+        let saved = loaded_rx.await.map_err(|_| closed())??;
         Ok((Self { route: Route::Thread(tx) }, saved))
     }
 
@@ -132,7 +143,7 @@ impl StorageThread {
             Route::Inline(engine) => Ok(Place::Inline(engine)),
             Route::Thread(tx) => match tx.reserve().await {
                 Ok(permit) => Ok(Place::Thread(permit)),
-                Err(_) => Err(QuorumStorageError::Closed("its thread ended".into())),
+                Err(_) => Err(closed()),
             },
         }
     }
@@ -141,7 +152,21 @@ impl StorageThread {
     pub(crate) async fn write(&self, batch: Vec<LogWrite>, durability: Durability) -> Result<(), QuorumStorageError> {
         let (tx, rx) = oneshot::channel();
         self.reserve().await?.write(batch, durability, move |result| drop(tx.send(result)));
-        rx.await.map_err(|_| QuorumStorageError::Closed("its thread ended".into()))?
+        rx.await.map_err(|_| closed())?
+    }
+
+    /// Closes the storage after everything queued before; it can be opened again when this returns.
+    pub(crate) async fn close(&self) {
+        match &self.route {
+            Route::Inline(engine) => engine.lock().close(),
+            Route::Thread(tx) => {
+                let (done_tx, done_rx) = oneshot::channel();
+                let done = Completion::new(move |_| drop(done_tx.send(())));
+                if tx.send(Request::Close { done }).await.is_ok() {
+                    let _ = done_rx.await;
+                }
+            }
+        }
     }
 
     /// Reads entries, after every write queued before.
@@ -152,7 +177,7 @@ impl StorageThread {
                 let (tx, rx) = oneshot::channel();
                 let done = Completion::new(move |result| drop(tx.send(result)));
                 permit.send(Request::Read { from, to, max_bytes, done });
-                rx.await.map_err(|_| QuorumStorageError::Closed("its thread ended".into()))?
+                rx.await.map_err(|_| closed())?
             }
         }
     }
@@ -189,6 +214,10 @@ fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>) {
     let mut next = rx.blocking_recv();
     while let Some(request) = next.take() {
         match request {
+            Request::Close { done } => {
+                engine.close();
+                done.complete(Ok(()));
+            }
             Request::Read { from, to, max_bytes, done } => done.complete(engine.read(from, to, max_bytes)),
             Request::Write { mut batch, mut durability, done } => {
                 let mut waiting = vec![done];
@@ -203,7 +232,7 @@ fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>) {
                             }
                             waiting.push(done);
                         }
-                        Ok(read) => next = Some(read),
+                        Ok(other) => next = Some(other),
                         Err(_) => break,
                     }
                 }

@@ -1,24 +1,16 @@
 //! Appends: of a leader, who assigns offsets, and of a follower, who takes what the leader assigned.
 
-use super::super::batch_header::{BatchHeader, stamped};
+use super::super::batch_header::{checked, stamped};
 use super::super::error::{AppendError, StorageError};
 use super::super::log_store::StoreOp;
 use super::super::producer_state::ChangedProducers;
 use super::super::tail_cache::{EvictTail, TailBatch};
 use super::{LogState, PartitionLog};
 use bytes::Bytes;
+use rookery_protocol::batch::{BatchError, RecordBatchHeader, TimestampType};
 use rookery_raft::ids::LeaderEpoch;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
-
-/// `message.timestamp.type`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TimestampType {
-    /// The producer's timestamps stay.
-    CreateTime,
-    /// The leader sets the time of the append (and the CRC anew).
-    LogAppendTime,
-}
 
 /// Who made the batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +51,7 @@ pub struct AppendInfo {
 }
 
 /// A batch that has been checked, and its bytes as they will be stored.
-type LogBatch = (BatchHeader, Bytes);
+type LogBatch = (RecordBatchHeader, Bytes);
 
 impl PartitionLog {
     /// Assigns offsets to one or more whole batches and queues them. Header and CRC of each are checked here; callers need
@@ -90,14 +82,15 @@ impl PartitionLog {
                 return Ok(AppendInfo { log_append_time_ms: append_time, ..info });
             }
             header.base_offset = offset;
-            header.leader_epoch = how.leader_epoch.0;
+            header.partition_leader_epoch = how.leader_epoch.0;
             header.max_timestamp = log_append_time.unwrap_or(header.max_timestamp);
             offset = i64::from(header.last_offset_delta)
                 .checked_add(1)
                 .and_then(|records| offset.checked_add(records))
                 .ok_or_else(|| AppendError::InvalidBatch("the log's offsets are used up".into()))?;
             producers.add(&header, how.now_ms);
-            batches.push((header, stamped(&bytes, header.base_offset, how.leader_epoch.0, log_append_time)));
+            let stamped = stamped(&bytes, header.base_offset, how.leader_epoch.0, log_append_time);
+            batches.push((header, stamped.map_err(corrupt)?));
         }
         let info = info(first_offset, offset - 1, false);
         let changed = producers.finish();
@@ -121,7 +114,7 @@ impl PartitionLog {
             if header.base_offset < log_end {
                 return Err(AppendError::NotAtLogEnd { base_offset: header.base_offset, log_end });
             }
-            let epoch = LeaderEpoch(header.leader_epoch);
+            let epoch = LeaderEpoch(header.partition_leader_epoch);
             if let Some(last) = last_epoch.filter(|last| *last > epoch) {
                 return Err(AppendError::StaleLeaderEpoch { epoch, last });
             }
@@ -162,7 +155,7 @@ impl PartitionLog {
         let mut ops = SmallVec::with_capacity(batches.len() + 1);
         let mut bytes = 0;
         for (header, batch) in &batches {
-            let entry_changed = epochs.assign(LeaderEpoch(header.leader_epoch), header.base_offset);
+            let entry_changed = epochs.assign(LeaderEpoch(header.partition_leader_epoch), header.base_offset);
             // The entry of a new leader is in memory since it became one, and reaches the disk with this batch.
             new_epoch |= entry_changed || epochs.latest().is_some_and(|last| last.start_offset == header.base_offset);
             ops.push(StoreOp::PutBatch { class, last_offset: header.last_offset(), batch: batch.clone() });
@@ -200,21 +193,26 @@ impl PartitionLog {
     }
 }
 
+fn corrupt(error: BatchError) -> AppendError {
+    AppendError::CorruptBatch(error.to_string().into())
+}
+
 /// Cuts records into batches and checks each. At least one whole batch, or an error.
 fn split_batches(records: &Bytes, ignore_partial_tail: bool) -> Result<Vec<LogBatch>, AppendError> {
-    let corrupt = |what: &str| AppendError::CorruptBatch(what.into());
     let mut batches = Vec::with_capacity(1);
     let mut rest = records.clone();
     while !rest.is_empty() {
         let size = rest.get(8..12).and_then(|b| b.first_chunk().copied()).map(i32::from_be_bytes);
-        let size = size.map(|length| usize::try_from(length).map_err(|_| corrupt("negative length"))).transpose()?;
+        let size = size
+            .map(|length| usize::try_from(length).map_err(|_| AppendError::CorruptBatch("negative length".into())))
+            .transpose()?;
         match size.map(|length| length.saturating_add(12)) {
             Some(size) if size <= rest.len() => {
                 let batch = rest.split_to(size);
-                batches.push((BatchHeader::parse_checked(&batch).map_err(corrupt)?, batch));
+                batches.push((checked(&batch).map_err(corrupt)?, batch));
             }
             _ if ignore_partial_tail => break,
-            _ => return Err(corrupt("the last batch is cut off")),
+            _ => return Err(AppendError::CorruptBatch("the last batch is cut off".into())),
         }
     }
     if batches.is_empty() {

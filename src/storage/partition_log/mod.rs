@@ -54,8 +54,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-pub use append::{AppendInfo, AppendOrigin, LeaderAppend, TimestampType};
+pub use append::{AppendInfo, AppendOrigin, LeaderAppend};
 pub use read::{LogRead, ReadLimit};
+pub use rookery_protocol::batch::TimestampType;
 
 /// The three ends of a log, read at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,7 +231,8 @@ impl PartitionLog {
     pub fn assign_leader_epoch(&self, epoch: LeaderEpoch) -> Result<EpochEntry, AppendError> {
         let mut state = self.state.lock();
         state.check_online()?;
-        if let Some(last) = state.epochs.latest().filter(|last| last.epoch > epoch && last.start_offset < state.log_end) {
+        if let Some(last) = state.epochs.latest().filter(|last| last.epoch > epoch && last.start_offset < state.log_end)
+        {
             return Err(AppendError::StaleLeaderEpoch { epoch, last: last.epoch });
         }
         let log_end = state.log_end;

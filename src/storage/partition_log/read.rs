@@ -1,6 +1,6 @@
 //! Reads: from the tail without touching the disk, or from the disk and on into the tail.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::{checked, header_of};
 use super::super::error::StorageError;
 use super::super::log_store::StoredBatch;
 use super::super::partition_meta::Extent;
@@ -31,7 +31,8 @@ impl LogRead {
     /// Adds a batch if the limit lets it in.
     fn take(&mut self, batch: Bytes, last_offset: i64, limit: ReadLimit) -> bool {
         let fits = self.size.saturating_add(batch.len()) <= limit.max_bytes;
-        if !fits && !(limit.at_least_one && self.batches.is_empty()) {
+        let first = limit.at_least_one && self.batches.is_empty();
+        if !fits && !first {
             return false;
         }
         self.size += batch.len();
@@ -150,8 +151,8 @@ impl PartitionLog {
             }
         }
         for stored in &found {
-            let header = BatchHeader::parse_checked(&stored.batch);
-            let header = header.map_err(|what| self.corrupt(stored.last_offset, what))?;
+            let header = checked(&stored.batch);
+            let header = header.map_err(|error| self.corrupt(stored.last_offset, &error.to_string()))?;
             if header.last_offset() != stored.last_offset {
                 return Err(self.corrupt(stored.last_offset, "its offsets do not match its key"));
             }
@@ -181,14 +182,14 @@ impl PartitionLog {
 impl LogState {
     /// The part of a disk batch's check that needs the epoch cache: the leader epoch lies outside the CRC.
     fn check_batch(&self, stored: &StoredBatch) -> Result<(), StorageError> {
-        let header = BatchHeader::parse(&stored.batch).map_err(StorageError::corrupt)?;
+        let header = header_of(&stored.batch)?;
         match self.epochs.epoch_of(stored.last_offset) {
             // Below the log's start by now: the cache has forgotten its epoch, and nobody will serve it.
             _ if stored.last_offset < self.log_start => Ok(()),
-            Some(epoch) if epoch.0 == header.leader_epoch => Ok(()),
+            Some(epoch) if epoch.0 == header.partition_leader_epoch => Ok(()),
             known => Err(StorageError::corrupt(format!(
                 "the batch that ends at {} says leader epoch {}, the epoch cache {known:?}",
-                stored.last_offset, header.leader_epoch
+                stored.last_offset, header.partition_leader_epoch
             ))),
         }
     }

@@ -1,6 +1,6 @@
 //! What is kept in memory only, made again from the store: at open, and after a truncation.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::header_of;
 use super::super::error::StorageError;
 use super::super::log_class::LogClass;
 use super::super::log_directory::LogConfig;
@@ -98,7 +98,8 @@ impl PartitionLog {
         let chunk_from = last_entry.map_or(state.log_start, |e| e.last_offset + 1);
         let (producers_from, mut producers) = match state.snapshots.back() {
             Some((offset, bytes)) => {
-                let damaged = || StorageError::corrupt(format!("{}: the producer snapshot at {offset}", self.partition));
+                let damaged =
+                    || StorageError::corrupt(format!("{}: the producer snapshot at {offset}", self.partition));
                 (*offset, ProducerState::decode(bytes).ok_or_else(damaged)?)
             }
             None => (self.bounded_replay_start(state, last_entry)?, ProducerState::default()),
@@ -106,13 +107,13 @@ impl PartitionLog {
         let mut replayed = 0;
         let mut at = chunk_from.min(producers_from).max(state.log_start);
         while let Some(batch) = self.batch_at(state, at, state.log_end)? {
-            let header = BatchHeader::parse(&batch).map_err(StorageError::corrupt)?;
+            let header = header_of(&batch)?;
             if header.last_offset() >= chunk_from {
                 chunk.add(&header, now_ms);
             }
             if header.last_offset() >= producers_from {
                 producers.replay(&header, now_ms);
-                replayed += header.size as u64;
+                replayed += header.size() as u64;
             }
             at = header.last_offset() + 1;
         }
@@ -120,6 +121,24 @@ impl PartitionLog {
         state.producers = producers;
         state.bytes_since_snapshot = replayed;
         Ok(())
+    }
+
+    /// The producers as they were when the log ended at `offset`, of those still known: replayed from the newest snapshot
+    /// at or below it.
+    pub(super) fn producers_at(&self, state: &LogState, offset: i64) -> Result<ProducerState, StorageError> {
+        if offset == state.log_end {
+            return Ok(state.producers.clone());
+        }
+        let snapshot = state.snapshots.iter().rev().find(|s| s.0 <= offset);
+        let mut producers = snapshot.and_then(|(_, bytes)| ProducerState::decode(bytes)).unwrap_or_default();
+        let mut at = snapshot.map_or(state.log_start, |s| s.0.max(state.log_start));
+        while let Some(batch) = self.batch_at(state, at, offset)? {
+            let header = header_of(&batch)?;
+            producers.replay(&header, 0);
+            at = header.last_offset() + 1;
+        }
+        producers.take_last_seen(&state.producers);
+        Ok(producers)
     }
 
     /// The newest entry of the time index that lies in the log and below `offset`. Entries still queued are not seen: what

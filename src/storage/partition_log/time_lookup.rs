@@ -2,11 +2,12 @@
 //!
 //! Answers are batches. Which record inside carries the timestamp is for whoever can decompress: the room of the wire.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::header_of;
 use super::super::error::StorageError;
 use super::super::time_index::TimeIndexEntry;
 use super::{PartitionLog, ReadLimit};
 use bytes::Bytes;
+use rookery_protocol::batch::RecordBatchHeader;
 
 const PAGE: usize = 256;
 const SCAN_BYTES: usize = 256 * 1024;
@@ -22,11 +23,7 @@ struct Bounds {
 
 impl PartitionLog {
     /// The first batch below `upper_bound` with a timestamp at or after the given one. **Blocks.**
-    pub fn find_batch_by_timestamp(
-        &self,
-        timestamp_ms: i64,
-        upper_bound: i64,
-    ) -> Result<Option<Bytes>, StorageError> {
+    pub fn find_batch_by_timestamp(&self, timestamp_ms: i64, upper_bound: i64) -> Result<Option<Bytes>, StorageError> {
         let bounds = self.bounds(upper_bound)?;
         let from = self.first_chunk_reaching(timestamp_ms, bounds)?;
         let mut found = None;
@@ -131,7 +128,7 @@ impl PartitionLog {
         &self,
         from: i64,
         to: i64,
-        mut go_on: impl FnMut(&BatchHeader, &Bytes) -> bool,
+        mut go_on: impl FnMut(&RecordBatchHeader, &Bytes) -> bool,
     ) -> Result<(), StorageError> {
         let mut at = from;
         while at < to {
@@ -140,7 +137,7 @@ impl PartitionLog {
                 return Ok(());
             }
             for batch in &read.batches {
-                let header = BatchHeader::parse(batch).map_err(StorageError::corrupt)?;
+                let header = header_of(batch)?;
                 if !go_on(&header, batch) {
                     return Ok(());
                 }

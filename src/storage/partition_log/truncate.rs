@@ -1,6 +1,6 @@
 //! Truncation at the end, and the start of the log moving up.
 
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::header_of;
 use super::super::error::StorageError;
 use super::super::log_store::StoreOp;
 use super::super::partition_meta::Extent;
@@ -61,7 +61,7 @@ impl PartitionLog {
             return Ok(offset);
         }
         let spanning = self.batch_at(&state, offset, state.log_end)?;
-        let base = spanning.map(|batch| BatchHeader::parse(&batch).map_err(StorageError::corrupt)).transpose()?;
+        let base = spanning.map(|batch| header_of(&batch)).transpose()?;
         let end = base.map_or(offset, |header| header.base_offset.clamp(state.log_start, offset));
 
         let mut ops = state.delete_batches(end..i64::MAX);
@@ -141,6 +141,17 @@ impl PartitionLog {
         };
         let mut ops = state.delete_batches(state.log_start..offset);
         ops.push(StoreOp::DeleteTimeEntries(state.log_start..offset));
+        // What is about to go can no longer be replayed: one snapshot at or above the new start must hold it, and older
+        // ones, which lead up to a hole, must go.
+        let mut snapshots = state.snapshots.clone();
+        snapshots.retain(|s| s.0 >= offset);
+        if snapshots.front().is_none_or(|s| s.0 > offset.max(state.high_watermark)) {
+            let snapshot = self.producers_at(&state, offset)?.encode();
+            ops.push(StoreOp::PutProducerSnapshot { offset, snapshot: snapshot.clone() });
+            snapshots.push_front((offset, snapshot));
+        }
+        let spent = state.snapshots.iter().filter(|s| s.0 < offset);
+        ops.extend(spent.map(|s| StoreOp::DeleteProducerSnapshot { offset: s.0 }));
         let mut meta = self.meta(&state);
         meta.log_start = offset;
         meta.start_position = start_position;
@@ -152,6 +163,7 @@ impl PartitionLog {
         ops.push(StoreOp::PutMeta(meta.encode()));
         self.submit(&mut state, ops, None, None)?;
 
+        state.snapshots = snapshots;
         state.log_start = meta.log_start;
         state.start_position = meta.start_position;
         state.end_floor = meta.end_floor;

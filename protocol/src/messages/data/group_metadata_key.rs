@@ -1,0 +1,11 @@
+//! `GroupMetadataKey`.
+
+use smol_str::SmolStr;
+
+data! {
+    versions 0..=0, flexible never;
+
+    value GroupMetadataKey {
+        group: SmolStr,
+    }
+}

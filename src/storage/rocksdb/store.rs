@@ -1,0 +1,422 @@
+//! `RocksDbStore`: open, read, close, reopen.
+//!
+//! | state | becomes | by |
+//! |---|---|---|
+//! | open | failed | a commit that failed (see `commit`) |
+//! | open, failed | closed | `close`, or the first half of `reopen` |
+//! | closed | open, next generation | `reopen` |
+//!
+//! Locks: `open` guards the database handle; reads and submits hold it shared, opening and closing take it whole. The commit
+//! thread takes none of it, so closing joins the thread first and locks afterwards.
+
+use super::super::error::StorageError;
+use super::super::log_class::LogClass;
+use super::super::log_store::{
+    LocalPartitionId, LogStore, StoreGeneration, StoreHealth, StoreIdentity, StoreWrite, StoredBatch, StoredPartition,
+    WriteCompletion,
+};
+use super::super::time_index::TimeIndexEntry;
+use super::commit::{CommitQueue, CommitThread, store_error};
+use super::data_directory::{DataDirectory, DirectoryError, sync_parent, write_durably};
+use super::keys::{self, META_PREFIX, NEXT_PARTITION, offset_key};
+use super::options;
+use super::sync_mark::SyncMarkWriter;
+use super::witness::{self, Witnessed, damaged, io_error};
+use super::write_batch::{Database, class_family, time_index};
+use ::rocksdb::{
+    AsColumnFamilyRef, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode,
+    Options, ReadOptions, WriteBufferManager,
+};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What an operator may tune.
+#[derive(Clone, Copy, Debug)]
+pub struct RocksDbConfig {
+    /// Bytes that may wait for a commit.
+    pub queued_bytes_max: usize,
+    /// Bytes of all memtables together.
+    pub write_buffer_bytes: usize,
+    /// How often the mark file follows the commits.
+    pub mark_interval: Duration,
+}
+
+impl Default for RocksDbConfig {
+    fn default() -> Self {
+        let (queued_bytes_max, write_buffer_bytes) = (128 << 20, 256 << 20);
+        Self { queued_bytes_max, write_buffer_bytes, mark_interval: Duration::from_secs(1) }
+    }
+}
+
+/// Why a store does not open. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory is not usable.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// It was never bound to a cluster.
+    #[error("{0} belongs to no cluster yet")]
+    NoCluster(PathBuf),
+    /// RocksDB refuses.
+    #[error("{path}: {reason}")]
+    Store {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Everything that lives between an open and a close.
+struct Open {
+    db: Arc<Database>,
+    queue: Arc<CommitQueue>,
+}
+
+struct Threads {
+    commit: JoinHandle<()>,
+    mark: SyncMarkWriter,
+}
+
+/// The log store of one data directory.
+pub struct RocksDbStore {
+    directory: DataDirectory,
+    identity: StoreIdentity,
+    config: RocksDbConfig,
+    generation: AtomicU64,
+    next_partition: AtomicU32,
+    log_lost: AtomicBool,
+    open: RwLock<Option<Open>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+impl RocksDbStore {
+    /// Opens the store of a directory that is bound to a cluster. Blocks: replays the WAL.
+    pub fn open(directory: DataDirectory, config: RocksDbConfig) -> Result<Arc<Self>, OpenError> {
+        let cluster_id = directory.cluster_id().ok_or_else(|| OpenError::NoCluster(directory.path().to_owned()))?;
+        let store = Self {
+            identity: StoreIdentity { directory_id: directory.directory_id(), cluster_id },
+            directory,
+            config,
+            generation: AtomicU64::new(0),
+            next_partition: AtomicU32::new(0),
+            log_lost: AtomicBool::new(false),
+            open: RwLock::new(None),
+            threads: Mutex::new(None),
+        };
+        let refused = |error: StorageError| OpenError::Store { path: store.database(), reason: error.to_string() };
+        store.start().map_err(refused)?;
+        Ok(Arc::new(store))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+    fn lost_flag(&self) -> PathBuf {
+        self.directory.path().join("log.lost")
+    }
+
+    /// Opens the database, judges what was recovered, starts the threads.
+    fn start(&self) -> Result<(), StorageError> {
+        let path = self.database();
+        let open = || open_database(&path, self.config.write_buffer_bytes);
+        let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, open)?;
+        if witnessed.lost {
+            // Before anything else: the next open may find no evidence any more.
+            write_durably(&self.lost_flag(), b"synced data was missing at an open\n").map_err(io_error)?;
+        }
+        let synced = witnessed.last_commit();
+        let Witnessed { db, mark, .. } = witnessed;
+        self.log_lost.store(self.lost_flag().exists(), Ordering::Release);
+        let next_partition = match db.get(NEXT_PARTITION).map_err(store_error)? {
+            Some(value) => u32::from_be_bytes(value.as_slice().try_into().map_err(|_| damaged("next partition id"))?),
+            None => 0,
+        };
+        self.next_partition.store(next_partition, Ordering::Release);
+
+        let db = Arc::new(db);
+        let queue = Arc::new(CommitQueue::new(self.config.queued_bytes_max));
+        let mark = SyncMarkWriter::start(mark, self.config.mark_interval).map_err(io_error)?;
+        let thread = CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
+        let commit = std::thread::Builder::new().name("log-commit".into()).spawn(move || thread.run());
+        let commit = commit.map_err(io_error)?;
+        *self.threads.lock() = Some(Threads { commit, mark });
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        *self.open.write() = Some(Open { db, queue });
+        Ok(())
+    }
+
+    /// Ends the threads and lets go of the database. Nothing happens if that was done before.
+    fn stop(&self) -> Result<(), StorageError> {
+        if let Some(open) = &*self.open.read() {
+            open.queue.close();
+        }
+        if let Some(threads) = self.threads.lock().take() {
+            // The last handle of the store may be one that a completed write held: then we are on the commit thread, which
+            // ends by itself once its queue is empty.
+            if threads.commit.thread().id() != std::thread::current().id() {
+                // A panic of the thread has been reported; its queue counts as failed.
+                let _ = threads.commit.join();
+            }
+            threads.mark.close();
+        }
+        let Some(open) = self.open.write().take() else { return Ok(()) };
+        match open.queue.failure() {
+            Some(error) if error != StorageError::Closed => Err(error),
+            // The next open has nothing to replay.
+            _ => flush_all(&open.db),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let open = self.open.read();
+        let open = open.as_ref().ok_or(StorageError::Closed)?;
+        match open.queue.failure() {
+            Some(error) => Err(error),
+            None => read(&open.db),
+        }
+    }
+}
+
+impl Drop for RocksDbStore {
+    fn drop(&mut self) {
+        // Whoever wanted to know how the close went has called `close`.
+        let _ = self.stop();
+    }
+}
+
+fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Database, StorageError> {
+    let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
+    let database_options = options::database(&write_buffers);
+    let mut families = vec![keys::DEFAULT.to_owned(), keys::TIME.to_owned()];
+    if path.join("CURRENT").exists() {
+        let found = Database::list_cf(&Options::default(), path).map_err(store_error)?;
+        families.extend(found.into_iter().filter(|name| name != keys::DEFAULT && name != keys::TIME));
+    }
+    let known = |name: &String| LogClass::ALL.iter().any(|class| class.column_family() == name);
+    if let Some(name) = families[2..].iter().find(|name| !known(name)) {
+        return Err(StorageError::Corrupt(format!("unknown column family `{name}`: a newer version wrote it").into()));
+    }
+    let families = families.iter().map(|name| ColumnFamilyDescriptor::new(name, options::column_family()));
+    Database::open_cf_descriptors(&database_options, path, families).map_err(store_error)
+}
+
+fn flush_all(db: &Database) -> Result<(), StorageError> {
+    let mut flush = FlushOptions::default();
+    flush.set_wait(true);
+    // Atomic flush takes every column family along.
+    db.flush_opt(&flush).map_err(store_error)
+}
+
+/// An iterator over keys of one partition below `end`, which leaves the block cache alone. Blocks are not checked here:
+/// every batch is, by its own CRC.
+fn iterator<'a>(
+    db: &'a Database,
+    family: &impl AsColumnFamilyRef,
+    partition: LocalPartitionId,
+    end: i64,
+) -> DBRawIteratorWithThreadMode<'a, Database> {
+    let mut read = ReadOptions::default();
+    read.set_iterate_lower_bound(offset_key(partition, 0));
+    read.set_iterate_upper_bound(offset_key(partition, end));
+    read.fill_cache(false);
+    read.set_verify_checksums(false);
+    db.raw_iterator_cf_opt(family, read)
+}
+
+fn decode_time_entry(partition: LocalPartitionId, key: &[u8], value: &[u8]) -> Result<TimeIndexEntry, StorageError> {
+    let offset = keys::offset_of(partition, key).ok_or_else(|| damaged("a key of the time index"))?;
+    TimeIndexEntry::decode(offset, value).ok_or_else(|| damaged("an entry of the time index"))
+}
+
+impl LogStore for RocksDbStore {
+    fn generation(&self) -> StoreGeneration {
+        StoreGeneration(self.generation.load(Ordering::Acquire))
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        self.identity
+    }
+
+    fn log_lost(&self) -> bool {
+        self.log_lost.load(Ordering::Acquire)
+    }
+
+    fn acknowledge_log_lost(&self) -> Result<(), StorageError> {
+        match std::fs::remove_file(self.lost_flag()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+        sync_parent(&self.lost_flag()).map_err(io_error)?;
+        self.log_lost.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn submit(
+        &self,
+        generation: StoreGeneration,
+        write: StoreWrite,
+        done: Arc<dyn WriteCompletion>,
+        ticket: u64,
+    ) -> Result<(), StorageError> {
+        let open = self.open.read();
+        let current = self.generation();
+        if generation != current {
+            return Err(StorageError::StaleGeneration { held: generation, current });
+        }
+        open.as_ref().ok_or(StorageError::Closed)?.queue.push(write, done, ticket)
+    }
+
+    fn allocate_partition(&self) -> LocalPartitionId {
+        LocalPartitionId(self.next_partition.fetch_add(1, Ordering::AcqRel))
+    }
+
+    fn partitions(&self) -> Result<Vec<StoredPartition>, StorageError> {
+        self.read(|db| {
+            let mut found = Vec::new();
+            for item in db.iterator(IteratorMode::From(&[META_PREFIX], Direction::Forward)) {
+                let (key, value) = item.map_err(store_error)?;
+                if key.first() != Some(&META_PREFIX) {
+                    break;
+                }
+                let id = keys::partition_of_meta(&key).ok_or_else(|| damaged("a partition's key"))?;
+                found.push(StoredPartition { id, meta: Bytes::from(value), producer_snapshots: Vec::new() });
+            }
+            for stored in &mut found {
+                let first = keys::snapshot_key(stored.id, 0);
+                for item in db.iterator(IteratorMode::From(&first, Direction::Forward)) {
+                    let (key, value) = item.map_err(store_error)?;
+                    let Some(offset) = keys::offset_of_snapshot(stored.id, &key) else { break };
+                    stored.producer_snapshots.push((offset, Bytes::from(value)));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn read_batches(
+        &self,
+        partition: LocalPartitionId,
+        class: LogClass,
+        last_offsets: Range<i64>,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, StorageError> {
+        self.read(|db| {
+            let mut found = Vec::new();
+            let Some(family) = class_family(db, class) else { return Ok(found) };
+            let mut size = 0;
+            let mut at = iterator(db, &family, partition, last_offsets.end);
+            at.seek(offset_key(partition, last_offsets.start));
+            while let Some((key, value)) = at.item() {
+                size += value.len();
+                if size > max_bytes && !found.is_empty() {
+                    break;
+                }
+                let last_offset = keys::offset_of(partition, key).ok_or_else(|| damaged("a batch's key"))?;
+                found.push(StoredBatch { last_offset, batch: Bytes::copy_from_slice(value) });
+                if size >= max_bytes {
+                    break;
+                }
+                at.next();
+            }
+            at.status().map_err(store_error)?;
+            Ok(found)
+        })
+    }
+
+    fn last_offset_in(
+        &self,
+        partition: LocalPartitionId,
+        class: LogClass,
+        last_offsets: Range<i64>,
+    ) -> Result<Option<i64>, StorageError> {
+        self.read(|db| {
+            let Some(family) = class_family(db, class) else { return Ok(None) };
+            let mut at = iterator(db, &family, partition, last_offsets.end);
+            at.seek_to_last();
+            let last = at.key().and_then(|key| keys::offset_of(partition, key));
+            at.status().map_err(store_error)?;
+            Ok(last.filter(|offset| *offset >= last_offsets.start))
+        })
+    }
+
+    fn time_entries(
+        &self,
+        partition: LocalPartitionId,
+        last_offsets: Range<i64>,
+        max_entries: usize,
+    ) -> Result<Vec<TimeIndexEntry>, StorageError> {
+        self.read(|db| {
+            let mut found = Vec::new();
+            if last_offsets.is_empty() {
+                return Ok(found);
+            }
+            let mut at = iterator(db, &time_index(db), partition, last_offsets.end);
+            at.seek(offset_key(partition, last_offsets.start));
+            while found.len() < max_entries
+                && let Some((key, value)) = at.item()
+            {
+                found.push(decode_time_entry(partition, key, value)?);
+                at.next();
+            }
+            at.status().map_err(store_error)?;
+            Ok(found)
+        })
+    }
+
+    fn last_time_entry_before(
+        &self,
+        partition: LocalPartitionId,
+        offset: i64,
+    ) -> Result<Option<TimeIndexEntry>, StorageError> {
+        self.read(|db| {
+            let mut at = iterator(db, &time_index(db), partition, offset);
+            at.seek_to_last();
+            let entry = at.item().map(|(key, value)| decode_time_entry(partition, key, value)).transpose()?;
+            at.status().map_err(store_error)?;
+            Ok(entry)
+        })
+    }
+
+    fn health(&self) -> StoreHealth {
+        let open = self.open.read();
+        let failure = open.as_ref().map_or(Some(StorageError::Closed), |open| open.queue.failure());
+        failure.map_or(StoreHealth::Online, StoreHealth::Offline)
+    }
+
+    fn oldest_unfinished_commit_age(&self) -> Option<Duration> {
+        self.open.read().as_ref().and_then(|open| open.queue.oldest_unfinished_age())
+    }
+
+    fn reclaim(&self) -> Result<(), StorageError> {
+        self.read(|db| {
+            // Range tombstones in a memtable make the next read expensive; in the index they are merged away, and blob
+            // files without a live value go.
+            flush_all(db)?;
+            for family in LogClass::ALL.iter().filter_map(|class| class_family(db, *class)) {
+                db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
+            }
+            db.compact_range_cf(&time_index(db), None::<&[u8]>, None::<&[u8]>);
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        self.stop()
+    }
+
+    fn reopen(&self) -> Result<StoreGeneration, StorageError> {
+        if let Err(error) = self.stop() {
+            tracing::warn!(%error, "the store had failed before it was reopened");
+        }
+        self.start()?;
+        Ok(self.generation())
+    }
+}
