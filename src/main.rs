@@ -1,2 +1,7 @@
-//! The `rookery` binary.
-fn main() {}
+//! The `rookery` binary: everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rookery::cli::run()
+}

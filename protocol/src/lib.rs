@@ -18,8 +18,8 @@
 //! keeps state.
 //!
 //! Two rules hold everywhere. Bytes of a peer never panic and never make more than a small multiple of their own size
-//! ([`codec`] says how). Record data is never copied: decoded records are slices of the frame, and encoded ones are
-//! segments of their own.
+//! ([`codec`] says how). Record batches are not copied on the way in or out: decoded ones are slices of the frame,
+//! encoded ones segments of their own.
 #![warn(missing_docs)]
 
 pub mod batch;

@@ -12,8 +12,9 @@
 //! This package knows neither RocksDB nor Kafka's messages: its thousands of simulated runs build without C++.
 #![warn(missing_docs)]
 
+pub mod controller;
 pub mod delta;
 pub mod ids;
 pub mod image;
-pub mod record;
 pub mod quorum;
+pub mod record;

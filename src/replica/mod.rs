@@ -1,19 +1,50 @@
-//! Replication of partitions.
+//! Replication of partitions: leaders, followers, in-sync replicas, high watermarks.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`replica_manager`] | every replica of this broker, as the metadata wants them; retention, checkpoints, long poll |
+//! | [`partition`] | one replica: its role, what protects what |
+//! | [`leader`], [`isr`], [`high_watermark`] | what a leader knows of its followers, pure |
+//! | [`partition_leader`], [`consumer_read`] | what a leader answers producers, followers, consumers |
+//! | [`fetcher`], [`fetch_task`] | a follower's stream from one leader: pure, and the task around it |
+//! | [`replica_service`], [`replica_session`], `replica_lane` | a leader's side of those streams |
+//! | [`isr_task`] | proposals on their way to the controller |
+//! | [`purgatory`] | requests that wait |
+//! | [`fetch_session`] | consumers' incremental fetch sessions (KIP-227), pure |
+//! | [`message`] | the bytes between brokers |
+//!
+//! In: appends, fetches, metadata, commits of the store. Out: records, acknowledgements, ISR proposals. Never: who
+//! leads; that is in the metadata log.
 
+pub mod consumer_read;
 pub mod error;
 pub mod fetch_session;
+pub mod fetch_task;
 pub mod fetcher;
 pub mod high_watermark;
 pub mod isr;
+pub mod isr_task;
 pub mod leader;
 pub mod message;
 pub mod partition;
 mod partition_follower;
 pub mod partition_leader;
 pub mod purgatory;
+mod replica_lane;
+pub mod replica_manager;
 pub mod replica_service;
 pub mod replica_session;
 #[cfg(test)]
 mod simulation;
 
 pub use error::ReplicaError;
+pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
+pub use fetch_session::{ConsumerFetch, FetchNews, FetchSessionCache};
+pub use fetch_task::{KIND_FETCH, KIND_PROGRESS};
+pub use isr_task::IsrChannel;
+pub use partition::{Clock, Partition, ReplicaConfig};
+pub use partition_leader::{AppendOutcome, AppendRequest, RequiredAcks};
+pub use replica_lane::ReplicaLane;
+pub use replica_manager::{
+    ConsumerFetchAnswer, ConsumerFetchRequest, ReplicaCounts, ReplicaManager, ReplicaManagerConfig,
+};

@@ -159,7 +159,7 @@ impl Partition {
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
         let offsets = role.log.offsets();
-        if diverges(&role.log, asked).is_some() || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted) {
+        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some() || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted) {
             return Ok(());
         }
         if let Some(term) = self.replication.lock().leading.as_mut() {
@@ -194,7 +194,7 @@ impl Partition {
             leader_epoch: role.leader_epoch,
             high_watermark: self.high_watermark(),
             log_start: offsets.log_start,
-            diverging: diverges(&role.log, &asked),
+            diverging: diverges(&role.log, asked.wanted, asked.last_fetched_epoch),
             batches: Vec::new(),
         };
         let inside = (offsets.log_start..=offsets.log_end).contains(&asked.wanted);
@@ -264,12 +264,12 @@ pub(super) fn check_epoch(role: &RoleState, requested: LeaderEpoch) -> Result<()
 }
 
 /// Where a reader's log leaves this one (KIP-595): its last epoch is unknown here, or ends before the offset it wants.
-fn diverges(log: &PartitionLog, asked: &FetchPartition) -> Option<DivergingEpoch> {
-    if asked.last_fetched_epoch == LeaderEpoch::NONE {
+pub(super) fn diverges(log: &PartitionLog, wanted: i64, last_fetched_epoch: LeaderEpoch) -> Option<DivergingEpoch> {
+    if last_fetched_epoch == LeaderEpoch::NONE {
         return None;
     }
-    let here = log.end_offset_for_epoch(asked.last_fetched_epoch)?;
-    let diverged = here.epoch < asked.last_fetched_epoch || here.end_offset < asked.wanted;
+    let here = log.end_offset_for_epoch(last_fetched_epoch)?;
+    let diverged = here.epoch < last_fetched_epoch || here.end_offset < wanted;
     diverged.then_some(DivergingEpoch { epoch: here.epoch, end_offset: here.end_offset })
 }
 

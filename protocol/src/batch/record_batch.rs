@@ -79,9 +79,10 @@ impl RecordBatch {
         self.header.compression().map(|_| ())
     }
 
-    /// The batch at its place in the log. Rewrites the two fields in place if nothing else holds the frame that the
-    /// bytes are a slice of, else copies the batch once: a produce request with one partition is patched in place, of
-    /// several partitions all but the last are copied, which also frees them from each other's frame.
+    /// The batch at its place in the log. Rewrites the two fields in place if nothing else holds the allocation that
+    /// the bytes are a slice of, else copies the batch once. So a produce request of one partition is patched in place
+    /// if its frame was read into an allocation of its own and decoder and request are gone; of several partitions all
+    /// but the last are copied, which also frees them from each other's frame.
     ///
     /// `base_offset` must be at least 0 and leave room for the batch below i64::MAX.
     #[must_use]

@@ -16,7 +16,7 @@ pub struct ProduceRules {
     pub batch_bytes_max: usize,
     /// Which CreateTime timestamps (milliseconds since 1970) are accepted: now minus `message.timestamp.before.max.ms`
     /// to now plus `message.timestamp.after.max.ms`. Asked of the batch's first and largest timestamp, or of each if
-    /// every record is looked at.
+    /// every record is looked at. A topic with LogAppendTime takes any: its leader overwrites them.
     pub timestamps: RangeInclusive<i64>,
     /// Look at every record: sizes, offsets, counts, keys.
     pub every_record: bool,
@@ -34,7 +34,7 @@ impl Default for ProduceRules {
             timestamps: i64::MIN..=i64::MAX,
             every_record: false,
             keys_required: false,
-            plain_bytes_max: 128 << 20,
+            plain_bytes_max: 64 << 20,
         }
     }
 }

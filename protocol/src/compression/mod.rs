@@ -172,6 +172,13 @@ mod tests {
     }
 
     #[test]
+    fn a_snappy_block_is_not_believed_beyond_what_it_can_hold() {
+        let claims_a_gigabyte = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x04, 0, 0]);
+        let result = Compression::Snappy.decompress(&claims_a_gigabyte, usize::MAX);
+        assert!(matches!(result, Err(CompressionError::Codec { .. })), "{result:?}");
+    }
+
+    #[test]
     fn snappy_without_framing_is_read_too() {
         let raw = snap::raw::Encoder::new().compress_vec(&text()).expect("packs");
         assert_eq!(Compression::Snappy.decompress(&raw.into(), 1 << 20).expect("unpacks"), text());

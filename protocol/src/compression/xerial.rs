@@ -12,6 +12,8 @@ use snap::raw::{Decoder, Encoder, decompress_len};
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_BYTES: usize = 16;
 const BLOCK_BYTES: usize = 32 << 10;
+/// An element of a snappy block makes at most 64 bytes out of three: a block that claims more lies.
+const EXPANSION_MAX: usize = 32;
 
 /// Pack with framing.
 pub(super) fn compress(plain: &[u8]) -> Result<Vec<u8>, Error> {
@@ -50,9 +52,13 @@ pub(super) fn decompress(packed: &[u8], limit: usize) -> Result<Option<Vec<u8>>,
     Ok(Some(plain))
 }
 
-/// False if the block would go beyond the limit: it says its size in front, and is believed only up to there.
+/// False if the block would go beyond the limit. It says its size in front, and is believed only as far as it can be
+/// true.
 fn append_block(block: &[u8], plain: &mut Vec<u8>, limit: usize) -> Result<bool, Error> {
     let (start, length) = (plain.len(), decompress_len(block)?);
+    if length > block.len().saturating_mul(EXPANSION_MAX) {
+        return Err(Error::new(ErrorKind::InvalidData, "a snappy block claims more than it can hold"));
+    }
     if length > limit - start {
         return Ok(false);
     }

@@ -207,7 +207,10 @@ impl MetadataDelta {
             MetadataRecord::Formation(formation) => self.cluster.form(formation),
             MetadataRecord::RegisterBroker(registration) => self.cluster.register(index, registration),
             MetadataRecord::FenceBroker { id, epoch } => self.cluster.change(*id, *epoch, |b| b.fenced = true),
-            MetadataRecord::UnfenceBroker { id, epoch } => self.cluster.change(*id, *epoch, |b| b.fenced = false),
+            MetadataRecord::UnfenceBroker { id, epoch } => self.cluster.change(*id, *epoch, |b| {
+                b.fenced = false;
+                b.shutting_down = false;
+            }),
             MetadataRecord::BrokerShuttingDown { id, epoch } => {
                 self.cluster.change(*id, *epoch, |b| b.shutting_down = true)
             }

@@ -35,9 +35,9 @@ impl BrokerRegistration {
     pub fn directory_state(&self, id: DirectoryId) -> Option<DirectoryState> {
         self.record.directories.iter().find(|d| d.id == id).map(|d| d.state)
     }
-    /// Whether a replica recorded in that directory can be served. A replica nobody assigned a directory yet can.
+    /// Whether a replica recorded in that directory can be served; one without a directory cannot.
     pub fn can_host(&self, directory: DirectoryId) -> bool {
-        directory == DirectoryId::NONE || self.directory_state(directory).is_some_and(DirectoryState::is_usable)
+        self.directory_state(directory).is_some_and(DirectoryState::is_usable)
     }
 }
 

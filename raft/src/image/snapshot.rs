@@ -342,3 +342,6 @@ impl Builder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

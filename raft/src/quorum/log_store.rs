@@ -191,12 +191,6 @@ impl<Rt> LogStore<Rt> {
         }
     }
 
-    /// First index that exists, and one above the last.
-    pub(crate) fn range(&self) -> (u64, u64) {
-        let view = self.view.lock();
-        (view.first, view.end())
-    }
-
     async fn all_entries(&self, from: u64, to: u64) -> Result<Vec<LogEntry>, QuorumStorageError> {
         let mut all: Vec<LogEntry> = Vec::new();
         loop {
@@ -341,5 +335,99 @@ impl<Rt: AsyncRuntime> RaftLogStorage<TypeConfig<Rt>> for LogStore<Rt> {
         let put = LogWrite::Put { key: MetaKey::Purged, value: log_id.to_sealed() };
         let batch = vec![put, LogWrite::Purge { upto: log_id.index }];
         self.storage.write(batch, Durability::Synced).await.map_err(io_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{DirectoryId, NodeId, QuorumNodeId};
+    use crate::quorum::MemoryDisk;
+    use crate::quorum::types::{CommittedLeader, Decision, TokioRuntime};
+    use openraft::EntryPayload;
+    use openraft::async_runtime::Oneshot as _;
+    use openraft::type_config::alias::OneshotOf;
+
+    type C = TypeConfig<TokioRuntime>;
+    type Log = LogStore<TokioRuntime>;
+
+    fn id(term: u64, index: u64) -> LogIndexId {
+        LogIndexId { leader_id: CommittedLeader::new(term), index }
+    }
+
+    fn entry(term: u64, index: u64, size: usize) -> LogEntry {
+        LogEntry { log_id: id(term, index), payload: EntryPayload::Normal(Decision(vec![7; size].into())) }
+    }
+
+    async fn append(log: &mut Log, entries: Vec<LogEntry>) -> io::Result<()> {
+        let (tx, rx) = OneshotOf::<C>::channel();
+        log.append(entries, IOFlushed::signal(tx)).await?;
+        rx.await.expect("the callback runs")
+    }
+
+    async fn open(disk: &MemoryDisk, execution: StorageExecution) -> Log {
+        LogStore::open(Box::new(disk.open()), execution).await.expect("opens").0
+    }
+
+    /// After every call that returns, the power goes; what the call did must be there.
+    #[tokio::test]
+    async fn whatever_openraft_is_told_is_done_survives_a_power_cut() {
+        for execution in [StorageExecution::Thread, StorageExecution::Inline] {
+            let disk = MemoryDisk::new();
+            let me = QuorumNodeId { node_id: NodeId(1), directory_id: DirectoryId::random() };
+            let vote = VoteValue::new(3, me);
+
+            let mut log = open(&disk, execution).await;
+            log.save_vote(&vote).await.expect("vote");
+            disk.crash();
+            let mut log = open(&disk, execution).await;
+            assert_eq!(log.read_vote().await.expect("vote"), Some(vote));
+
+            append(&mut log, (0..10).map(|i| entry(3, i, 1)).collect()).await.expect("append");
+            disk.crash();
+            let mut log = open(&disk, execution).await;
+            assert_eq!(log.get_log_state().await.expect("state").last_log_id, Some(id(3, 9)));
+
+            log.truncate_after(Some(id(3, 6))).await.expect("truncate");
+            disk.crash();
+            let mut log = open(&disk, execution).await;
+            assert_eq!(log.get_log_state().await.expect("state").last_log_id, Some(id(3, 6)));
+
+            log.purge(id(3, 2)).await.expect("purge");
+            disk.crash();
+            let mut log = open(&disk, execution).await;
+            let state = log.get_log_state().await.expect("state");
+            assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 2)), Some(id(3, 6))));
+            assert_eq!(log.try_get_log_entries(..).await.expect("entries").len(), 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_that_left_the_cache_come_from_the_disk() {
+        let disk = MemoryDisk::new();
+        let mut log = open(&disk, StorageExecution::Thread).await;
+        let all: Vec<_> = (0..40).map(|i| entry(1, i, CACHE_BYTES / 8)).collect();
+        for entry in &all {
+            append(&mut log, vec![entry.clone()]).await.expect("append");
+        }
+        assert!(log.view.lock().cached_bytes <= CACHE_BYTES);
+        assert_eq!(log.try_get_log_entries(0..40).await.expect("entries"), all);
+        assert_eq!(log.try_get_log_entries(5..7).await.expect("entries"), all[5..7]);
+        let some = log.limited_get_log_entries(3, 40).await.expect("entries");
+        assert!(!some.is_empty() && some[..] == all[3..3 + some.len()], "a piece, from the right place");
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_the_storage_takes_no_more_until_it_is_opened_anew() {
+        let disk = MemoryDisk::new();
+        let mut log = open(&disk, StorageExecution::Thread).await;
+        append(&mut log, vec![entry(1, 0, 1)]).await.expect("append");
+        let mut once = Some(QuorumStorageError::Io("fsync failed".into()));
+        disk.set_fault(Some(Box::new(move |_, _| once.take().map_or(Ok(()), Err))));
+        assert!(append(&mut log, vec![entry(1, 1, 1)]).await.is_err());
+        assert!(append(&mut log, vec![entry(1, 2, 1)]).await.is_err(), "although the disk would take it now");
+        log.close().await;
+        let mut log = open(&disk, StorageExecution::Thread).await;
+        append(&mut log, vec![entry(1, 1, 1)]).await.expect("append");
     }
 }

@@ -48,6 +48,11 @@ impl Snapshots {
         Ok(Arc::new(Self { store, execution, current: Mutex::new(current) }))
     }
 
+    /// Ignores what is there: for those who only gather snapshots.
+    pub(crate) fn empty(store: Arc<dyn SnapshotStore>, execution: StorageExecution) -> Arc<Self> {
+        Arc::new(Self { store, execution, current: Mutex::new(None) })
+    }
+
     pub(crate) fn current(&self) -> Option<VerifiedSnapshot> {
         self.current.lock().clone()
     }

@@ -28,14 +28,14 @@ pub enum StorageExecution {
     Inline,
 }
 
-type Done<T> = Box<dyn FnOnce(Result<T, QuorumStorageError>) + Send>;
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, QuorumStorageError>) + Send>;
 
 fn closed() -> QuorumStorageError {
     QuorumStorageError::Closed("it was closed".into())
 }
 
 /// A callback that runs exactly once.
-struct Completion<T>(Option<Done<T>>);
+pub(crate) struct Completion<T>(Option<Done<T>>);
 
 impl<T> Completion<T> {
     fn new(done: impl FnOnce(Result<T, QuorumStorageError>) + Send + 'static) -> Self {
@@ -56,7 +56,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-enum Request {
+pub(crate) enum Request {
     Write { batch: Vec<LogWrite>, durability: Durability, done: Completion<()> },
     Read { from: u64, to: u64, max_bytes: usize, done: Completion<Vec<Bytes>> },
     Close { done: Completion<()> },
@@ -161,7 +161,9 @@ impl StorageThread {
             Route::Inline(engine) => engine.lock().close(),
             Route::Thread(tx) => {
                 let (done_tx, done_rx) = oneshot::channel();
-                let done = Completion::new(move |_| drop(done_tx.send(())));
+                let done = Completion::new(move |_| {
+                    let _ = done_tx.send(());
+                });
                 if tx.send(Request::Close { done }).await.is_ok() {
                     let _ = done_rx.await;
                 }

@@ -1,7 +1,7 @@
 //! Records for property tests.
 
 use super::*;
-use crate::ids::{IncarnationId, LeaderEpoch, PartitionEpoch};
+use crate::ids::{DirectoryId, IncarnationId, LeaderEpoch, PartitionEpoch};
 use proptest::prelude::*;
 
 fn uuid() -> impl Strategy<Value = Uuid> {

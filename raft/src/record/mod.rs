@@ -39,7 +39,7 @@ pub use security::{
 };
 pub use version::{METADATA_VERSION_FEATURE, MetadataVersion};
 
-use crate::ids::{BrokerEpoch, ClusterId, DirectoryId, NodeId, QuorumNodeId, TopicId, TopicName};
+use crate::ids::{BrokerEpoch, ClusterId, NodeId, QuorumNodeId, TopicId, TopicName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -224,6 +224,3 @@ impl MetadataRecord {
         MetadataVersion::V1
     }
 }
-
-/// The id a directory has while nobody chose one; a broker picks and reports it.
-pub const UNASSIGNED_DIRECTORY: DirectoryId = DirectoryId::NONE;

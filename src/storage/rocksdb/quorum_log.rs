@@ -77,7 +77,7 @@ impl QuorumLog {
             match write {
                 LogWrite::Put { key, value } => batch.put([b'm', key.as_u8()], value),
                 LogWrite::Append { index, entry } => batch.put(entry_key(*index), entry),
-                LogWrite::Truncate { from } => batch.delete_range(entry_key(*from), AFTER_ENTRIES),
+                LogWrite::Truncate { from } => batch.delete_range(&entry_key(*from)[..], &AFTER_ENTRIES[..]),
                 LogWrite::Purge { upto: u64::MAX } => batch.delete_range(&entry_key(0)[..], &AFTER_ENTRIES[..]),
                 LogWrite::Purge { upto } => batch.delete_range(entry_key(0), entry_key(upto + 1)),
             }
@@ -95,8 +95,8 @@ impl QuorumLog {
     }
 }
 
-/// Above every entry's key, of the same length.
-const AFTER_ENTRIES: [u8; 9] = [b'e' + 1, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Above every entry's key and below every other key that follows, the format byte's first of all.
+const AFTER_ENTRIES: [u8; 10] = [b'e', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
 fn entry_key(index: u64) -> [u8; 9] {
     let mut key = [b'e'; 9];
@@ -258,5 +258,18 @@ mod tests {
             let refused = QuorumLog::open(image.path(), NO_MARK).err().expect("refused");
             assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_log_that_was_never_truncated_opens_again() {
+        let temp = tempfile::tempdir().unwrap();
+        open(temp.path()).write(&[append(0), append(1)], Durability::Synced).unwrap();
+        let mut log = open(temp.path());
+        assert_eq!(log.load().unwrap().log, Some((0, 1)));
+        log.write(&[LogWrite::Truncate { from: 1 }], Durability::Synced).unwrap();
+        drop(log);
+        let mut log = open(temp.path());
+        assert_eq!(log.load().unwrap().log, Some((0, 0)));
+        assert_eq!(log.db.get(FORMAT_KEY).unwrap().as_deref(), Some(&[FORMAT][..]));
     }
 }

@@ -1,0 +1,33 @@
+# Rookery's front door. Each target is one line into scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test test-clients verify fix bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+setup: ## Install system packages, build RocksDB once, point cargo at it
+	@scripts/setup
+build: setup ## Build the release binary
+	@cargo build --release --locked
+cluster: build ## Start three nodes on loopback, show that they work, leave them running (KAFKA_PORT= HTTP_PORT= CLUSTER_DIR=)
+	@scripts/cluster start
+cluster-stop: ## Shut the three nodes down; their data stays
+	@scripts/cluster stop
+cluster-status: ## Show node, pid, state and addresses
+	@scripts/cluster status
+cluster-logs: ## Follow the logs of all nodes
+	@scripts/cluster logs
+cluster-clean: ## Stop the cluster and delete its data
+	@scripts/cluster clean
+test: setup ## Run all tests
+	@cargo test --workspace --locked
+test-clients: build ## Drive a real cluster with real Kafka clients
+	@scripts/setup clients && tests/clients/run
+verify: setup ## Check format, lints, layers and licences; changes nothing
+	@scripts/verify
+fix: setup ## Format, and apply what clippy can mend
+	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && cargo fmt --all
+bench: build ## Measure, beside Apache Kafka where there is one
+	@scripts/bench
+clean: ## Delete build results; the cached RocksDB stays
+	@cargo clean

@@ -1,0 +1,508 @@
+//! Brokers: registration, sessions, fencing, directories, leaving.
+//!
+//! # A broker's life
+//!
+//! ```text
+//!              register (new epoch)
+//! unknown ───────────────────────────▶ fenced ◀──────────────────────────────┐
+//!    ▲                                   │ heartbeat, registration applied   │ session expired, evidence,
+//!    │ unregister                        ▼                                   │ want_fence, shut down
+//!    └────────────────────────────── unfenced ──▶ shutting down ─────────────┘
+//!                                        want_shutdown
+//! ```
+//!
+//! The log holds these states. Soft state, rebuilt by every new active controller: when a broker was last heard of,
+//! up to where it has applied, whether its heartbeat connection closed, whether its disks stall.
+//!
+//! # What follows in the same entry
+//!
+//! - **Fenced, shutting down, directory offline**: the replica leaves the ISR and stays eligible (ELR); leaders move.
+//! - **Registration**: as fenced, for every partition of the broker, whether it was fenced before or not. A partition
+//!   it led has a new leader or none, so the leader epoch of its earlier life is over. A replica whose recorded
+//!   directory is not listed is *wiped*, one in a `log_lost` directory *lost*: both leave ISR and ELR. A directory
+//!   listed as offline keeps its place in the ELR: by its id it is the same disk, nobody can lead from it while it is
+//!   offline, and it has to be listed again, with its state, before anybody can.
+//! - **Unfenced, directory back**: partitions without leader are looked at again.
+//!
+//! A broker whose oldest commit is unfinished for too long is *stalled*: it looks alive to every detector. It loses
+//! leadership and ISR place where another in-sync replica can take over, and may not rejoin until it moves again. When
+//! more than half of the brokers stall it is not the brokers, and nothing is done.
+
+use super::partition_change_builder::PartitionChangeBuilder;
+use super::partition_control::{self, PartitionControl};
+use super::{
+    Answer, Batch, BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerConfig, ControllerError,
+    ControllerResponse, Election, RegisterBrokerRequest, UpdateDirectoriesRequest,
+};
+use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartition};
+use crate::image::{BrokerRegistration, MetadataImage};
+use crate::record::{
+    Directory, DirectoryState, METADATA_VERSION_FEATURE, MetadataRecord, PartitionRegistration, RegisterBroker,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a registration may bring at most; more is a mistake or an attack.
+const LISTENERS_MAX: usize = 64;
+const DIRECTORIES_MAX: usize = 256;
+const FEATURES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 1024;
+
+/// Soft state about one broker in one life.
+#[derive(Clone, Debug)]
+struct Session {
+    epoch: BrokerEpoch,
+    last_contact: Duration,
+    applied: MetadataOffset,
+    connection_closed: bool,
+    stalled: bool,
+    /// Everybody must have applied up to here before the broker may go.
+    shutdown_offset: Option<MetadataOffset>,
+}
+
+impl Session {
+    fn new(epoch: BrokerEpoch, now: Duration) -> Self {
+        Self {
+            epoch,
+            last_contact: now,
+            applied: MetadataOffset(-1),
+            connection_closed: false,
+            stalled: false,
+            shutdown_offset: None,
+        }
+    }
+}
+
+pub(super) struct ClusterControl {
+    config: ControllerConfig,
+    sessions: BTreeMap<NodeId, Session>,
+    last_expiry_check: Duration,
+}
+
+impl ClusterControl {
+    pub(super) fn new(config: ControllerConfig) -> Self {
+        Self { config, sessions: BTreeMap::new(), last_expiry_check: Duration::ZERO }
+    }
+
+    pub(super) fn restart(&mut self, image: &MetadataImage, now: Duration) {
+        self.last_expiry_check = now;
+        self.sessions = image.cluster.brokers().map(|b| (b.id(), Session::new(b.epoch(), now))).collect();
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.sessions.clear();
+    }
+
+    pub(super) fn connection_closed(&mut self, id: NodeId, epoch: BrokerEpoch) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.epoch == epoch) {
+            session.connection_closed = true;
+        }
+    }
+
+    fn is_stalled(&self, id: NodeId) -> bool {
+        self.sessions.get(&id).is_some_and(|s| s.stalled)
+    }
+
+    /// Whether a replica can lead: its broker active, its directory usable, its disk not stalled.
+    pub(super) fn is_available(&self, image: &MetadataImage, partition: &PartitionRegistration, id: NodeId) -> bool {
+        let hosted = |broker: &Arc<BrokerRegistration>| {
+            broker.is_active() && partition.directory_of(id).is_some_and(|directory| broker.can_host(directory))
+        };
+        // A stalled leader whom nobody could replace stays: no leader at all would be no better.
+        image.cluster.broker(id).is_some_and(hosted) && (!self.is_stalled(id) || partition.leader == id)
+    }
+
+    /// The broker of a request, in the life the request means.
+    pub(super) fn checked(
+        image: &MetadataImage,
+        id: NodeId,
+        epoch: BrokerEpoch,
+    ) -> Result<&Arc<BrokerRegistration>, ControllerError> {
+        let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
+        if broker.epoch() != epoch {
+            return Err(ControllerError::StaleBrokerEpoch { id, current: broker.epoch(), given: epoch });
+        }
+        Ok(broker)
+    }
+
+    // ---- registration ----
+
+    pub(super) fn register(&mut self, batch: &mut Batch, request: &RegisterBrokerRequest, now: Duration) -> Answer {
+        let image = batch.image().clone();
+        check_registration(&image, request)?;
+        let epoch = batch.next_broker_epoch();
+        if let Some(old) = image.cluster.broker(request.id) {
+            if old.epoch() >= epoch {
+                return Err(ControllerError::NotReady(format!("broker {} is being registered", request.id)));
+            }
+            if old.record.incarnation != request.incarnation && !old.fenced && self.session_is_alive(old, now) {
+                return Err(ControllerError::DuplicateBrokerRegistration(request.id));
+            }
+        }
+        let registration = RegisterBroker {
+            id: request.id,
+            epoch,
+            incarnation: request.incarnation,
+            previous_epoch: request.previous_epoch,
+            listeners: request.listeners.clone(),
+            peer_address: request.peer_address.clone(),
+            gossip_address: request.gossip_address.clone(),
+            rack: request.rack.clone(),
+            features: request.features.clone(),
+            directories: request.directories.clone(),
+            is_controller: request.is_controller,
+        };
+        let mut records = vec![MetadataRecord::RegisterBroker(registration)];
+        let after = batch.preview(&records)?;
+        let home = home_directory(&request.directories);
+        records.extend(self.change_replicas_of(&after, request.id, |partition, builder| {
+            let builder = replica_after_registration(partition, request.id, &request.directories, home, builder);
+            Some(builder.leave_isr(request.id))
+        }));
+        batch.push(records)?;
+        self.sessions.insert(request.id, Session::new(epoch, now));
+        tracing::info!(broker = %request.id, %epoch, incarnation = %request.incarnation, "broker registered");
+        Ok(ControllerResponse::RegisterBroker { epoch })
+    }
+
+    fn session_is_alive(&self, broker: &BrokerRegistration, now: Duration) -> bool {
+        self.sessions.get(&broker.id()).is_some_and(|session| {
+            let silent = now.saturating_sub(session.last_contact);
+            session.epoch == broker.epoch() && !session.connection_closed && silent <= self.config.session_timeout
+        })
+    }
+
+    // ---- heartbeats ----
+
+    pub(super) fn heartbeat(&mut self, batch: &mut Batch, request: &BrokerHeartbeatRequest, now: Duration) -> Answer {
+        let (id, epoch) = (request.id, request.epoch);
+        let broker = Self::checked(batch.image(), id, epoch)?.clone();
+        let session = self.sessions.entry(id).or_insert_with(|| Session::new(epoch, now));
+        if session.epoch != epoch {
+            *session = Session::new(epoch, now);
+        }
+        session.last_contact = now;
+        session.connection_closed = false;
+        session.applied = session.applied.max(request.applied_offset);
+        let is_caught_up = request.applied_offset >= broker.registered_at;
+        let mut response = BrokerHeartbeatResponse { is_caught_up, is_fenced: broker.fenced, should_shut_down: false };
+        if request.want_shutdown {
+            response.should_shut_down = self.leave(batch, &broker)?;
+            response.is_fenced = broker.fenced || response.should_shut_down;
+        } else if broker.fenced && is_caught_up && !request.want_fence {
+            self.unfence(batch, id, epoch)?;
+            response.is_fenced = false;
+        } else if !broker.fenced && request.want_fence {
+            self.fence(batch, id, epoch, "it asked for it")?;
+            response.is_fenced = true;
+        }
+        self.watch_commits(batch, id, request.oldest_unfinished_commit)?;
+        Ok(ControllerResponse::BrokerHeartbeat(response))
+    }
+
+    /// One step of a controlled shutdown; whether the broker may end its process.
+    fn leave(&mut self, batch: &mut Batch, broker: &BrokerRegistration) -> Result<bool, ControllerError> {
+        let (id, epoch) = (broker.id(), broker.epoch());
+        if broker.fenced {
+            return Ok(true);
+        }
+        if !broker.shutting_down {
+            let mut records = vec![MetadataRecord::BrokerShuttingDown { id, epoch }];
+            let after = batch.preview(&records)?;
+            records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
+            batch.push(records)?;
+            tracing::info!(broker = %id, "broker is shutting down, its leaderships move");
+            return Ok(false);
+        }
+        // The entry that moved the leaderships is applied here. Once every active broker has applied it too, no client
+        // is sent to the leaving one any more.
+        let applied_here = batch.image().offset;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(false) };
+        let needed = *session.shutdown_offset.get_or_insert(applied_here);
+        let behind = |b: &&Arc<BrokerRegistration>| self.sessions.get(&b.id()).is_some_and(|s| s.applied < needed);
+        if batch.image().cluster.brokers().filter(|b| b.is_active()).any(|b| behind(&b)) {
+            return Ok(false);
+        }
+        self.fence(batch, id, epoch, "it shut down in order")?;
+        Ok(true)
+    }
+
+    fn watch_commits(&mut self, batch: &mut Batch, id: NodeId, oldest: Duration) -> Result<(), ControllerError> {
+        let stalled = oldest > self.config.commit_stall_max;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if session.stalled == stalled {
+            return Ok(());
+        }
+        session.stalled = stalled;
+        let image = batch.image().clone();
+        if !stalled {
+            tracing::info!(broker = %id, "commits move again");
+            return batch.push(self.elect_leaderless_of(&image, id));
+        }
+        let active = image.cluster.brokers().filter(|b| b.is_active());
+        let (all, stuck) =
+            active.fold((0, 0), |(all, stuck), b| (all + 1, stuck + usize::from(self.is_stalled(b.id()))));
+        if stuck * 2 > all && all > 1 {
+            tracing::warn!(broker = %id, stuck, all, "commits stall on most brokers: leaderships stay");
+            return Ok(());
+        }
+        tracing::warn!(broker = %id, ?oldest, "commits stall: leaderships move");
+        let records = self.change_replicas_of(&image, id, |partition, builder| {
+            let other = |r: &NodeId| *r != id && self.is_available(&image, partition, *r);
+            partition.isr.iter().any(other).then(|| builder.leave_isr(id))
+        });
+        batch.push(records)
+    }
+
+    // ---- fencing ----
+
+    fn unfence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch) -> Result<(), ControllerError> {
+        let mut records = vec![MetadataRecord::UnfenceBroker { id, epoch }];
+        let after = batch.preview(&records)?;
+        records.extend(self.elect_leaderless_of(&after, id));
+        batch.push(records)?;
+        tracing::info!(broker = %id, %epoch, "broker unfenced");
+        Ok(())
+    }
+
+    fn fence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch, why: &str) -> Result<(), ControllerError> {
+        self.fence_all(batch, &[(id, epoch)], why)
+    }
+
+    /// Fences several brokers at once: one change for each partition, so that no leadership moves to another that is
+    /// fenced in the same breath.
+    fn fence_all(
+        &mut self,
+        batch: &mut Batch,
+        brokers: &[(NodeId, BrokerEpoch)],
+        why: &str,
+    ) -> Result<(), ControllerError> {
+        let fence = |(id, epoch): &(NodeId, BrokerEpoch)| MetadataRecord::FenceBroker { id: *id, epoch: *epoch };
+        let mut records: Vec<MetadataRecord> = brokers.iter().map(fence).collect();
+        let after = batch.preview(&records)?;
+        let concerned =
+            |partition: &PartitionRegistration| brokers.iter().any(|(id, _)| partition.replicas.contains(id));
+        records.extend(self.change_partitions(&after, concerned, |_, builder| {
+            Some(brokers.iter().fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
+        }));
+        let partitions = records.len() - brokers.len();
+        batch.push(records)?;
+        for (id, epoch) in brokers {
+            tracing::info!(broker = %id, %epoch, partitions, why, "broker fenced");
+        }
+        Ok(())
+    }
+
+    /// The failure watcher's verdict; void if the broker has begun another life or is fenced already.
+    pub(super) fn fence_on_evidence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch) -> Answer {
+        let target = batch.image().cluster.broker(id).filter(|b| b.epoch() == epoch && !b.fenced);
+        if target.is_none() {
+            return Ok(ControllerResponse::Fenced(vec![]));
+        }
+        self.fence(batch, id, epoch, "the failure watcher found it dead")?;
+        Ok(ControllerResponse::Fenced(vec![id]))
+    }
+
+    pub(super) fn expire_sessions(&mut self, batch: &mut Batch, now: Duration) -> Answer {
+        let timeout = self.config.session_timeout;
+        // A controller that was itself not running (stopped, starved) has heard nobody: that proves nothing.
+        let own_lag = now.saturating_sub(self.last_expiry_check);
+        self.last_expiry_check = now;
+        if own_lag > timeout / 2 {
+            tracing::warn!(?own_lag, "the controller itself lagged: all sessions begin anew");
+            self.sessions.values_mut().for_each(|s| s.last_contact = now);
+            return Ok(ControllerResponse::Fenced(vec![]));
+        }
+        let image = batch.image().clone();
+        let mut expired = Vec::new();
+        for broker in image.cluster.brokers().filter(|b| !b.fenced) {
+            let session = self.sessions.entry(broker.id()).or_insert_with(|| Session::new(broker.epoch(), now));
+            if now.saturating_sub(session.last_contact) > timeout {
+                expired.push((broker.id(), broker.epoch()));
+            }
+        }
+        self.sessions.retain(|id, _| image.cluster.broker(*id).is_some());
+        if !expired.is_empty() {
+            self.fence_all(batch, &expired, "its session expired")?;
+        }
+        Ok(ControllerResponse::Fenced(expired.into_iter().map(|(id, _)| id).collect()))
+    }
+
+    pub(super) fn unregister(&mut self, batch: &mut Batch, id: NodeId) -> Answer {
+        let image = batch.image().clone();
+        let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
+        if broker.epoch() >= batch.next_broker_epoch() {
+            return Err(ControllerError::NotReady(format!("broker {id} is being registered")));
+        }
+        let mut records = vec![MetadataRecord::UnregisterBroker { id, epoch: broker.epoch() }];
+        let after = batch.preview(&records)?;
+        records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
+        batch.push(records)?;
+        self.sessions.remove(&id);
+        tracing::info!(broker = %id, "broker unregistered");
+        Ok(ControllerResponse::Done)
+    }
+
+    // ---- directories ----
+
+    pub(super) fn update_directories(&mut self, batch: &mut Batch, request: &UpdateDirectoriesRequest) -> Answer {
+        let (id, epoch) = (request.id, request.epoch);
+        let before = Self::checked(batch.image(), id, epoch)?.clone();
+        check_directories(batch.image(), id, &request.directories)?;
+        let mut records = Vec::new();
+        if before.record.directories != request.directories {
+            let directories = request.directories.clone();
+            records.push(MetadataRecord::BrokerDirectories { id, epoch, directories });
+        }
+        let after = batch.preview(&records)?;
+        let home = home_directory(&request.directories);
+        let changes = self.change_replicas_of(&after, id, |partition, builder| {
+            let recorded = partition.directory_of(id)?;
+            let state = state_of(&request.directories, recorded);
+            let was_lost = before.directory_state(recorded) == Some(DirectoryState::LogLost);
+            let builder = match state {
+                // Lost data is reported once; a replica that has caught up since keeps its place.
+                Some(DirectoryState::LogLost) if was_lost => builder,
+                Some(DirectoryState::Offline) => builder.leave_isr(id),
+                Some(DirectoryState::Online) => builder,
+                _ => replica_after_registration(partition, id, &request.directories, home, builder),
+            };
+            let reopened = request.reopened.contains(&recorded) && partition.leader == id;
+            Some(if reopened { builder.new_leader_life() } else { builder })
+        });
+        records.extend(changes);
+        batch.push(records)?;
+        Ok(ControllerResponse::Done)
+    }
+
+    // ---- what follows for partitions ----
+
+    /// Changes every partition the broker has a replica of, as `change` says; `None` leaves one alone.
+    fn change_replicas_of<'i>(
+        &self,
+        image: &'i MetadataImage,
+        broker: NodeId,
+        change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
+    ) -> Vec<MetadataRecord> {
+        self.change_partitions(image, |partition| partition.replicas.contains(&broker), change)
+    }
+
+    fn change_partitions<'i>(
+        &self,
+        image: &'i MetadataImage,
+        concerned: impl Fn(&PartitionRegistration) -> bool,
+        change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
+    ) -> Vec<MetadataRecord> {
+        let mut records = Vec::new();
+        let control = PartitionControl { cluster: self };
+        for topic in image.topics.iter() {
+            let mut rules = None;
+            for (number, partition) in topic.iter().filter(|(_, p)| concerned(p)) {
+                let rules = rules.get_or_insert_with(|| partition_control::TopicRules::of(image, &topic.name));
+                let id = TopicIdPartition { topic_id: topic.id, partition: number };
+                let builder = control.builder(id, partition, rules);
+                records.extend(change(partition, builder).and_then(|b| control.build(image, id, partition, b)));
+            }
+        }
+        records
+    }
+
+    /// Looks again at partitions of the broker that have no leader.
+    fn elect_leaderless_of(&self, image: &MetadataImage, broker: NodeId) -> Vec<MetadataRecord> {
+        self.change_replicas_of(image, broker, |partition, builder| (!partition.has_leader()).then_some(builder))
+    }
+}
+
+/// What a registration does to one replica, by the directory it was last recorded in.
+fn replica_after_registration<'a>(
+    partition: &PartitionRegistration,
+    id: NodeId,
+    directories: &[Directory],
+    home: DirectoryId,
+    builder: PartitionChangeBuilder<'a>,
+) -> PartitionChangeBuilder<'a> {
+    let recorded = partition.directory_of(id).unwrap_or(DirectoryId::NONE);
+    match state_of(directories, recorded) {
+        Some(DirectoryState::Online) => builder,
+        Some(DirectoryState::Offline) => builder.leave_isr(id),
+        Some(DirectoryState::LogLost) => builder.log_lost(id),
+        // The disk is another one: what was there is gone, and the replica begins anew in a directory that exists.
+        None => builder.wiped(id).directory(id, home),
+    }
+}
+
+fn state_of(directories: &[Directory], id: DirectoryId) -> Option<DirectoryState> {
+    directories.iter().find(|d| d.id == id).map(|d| d.state)
+}
+
+/// Where a replica without a directory goes: the first usable one.
+fn home_directory(directories: &[Directory]) -> DirectoryId {
+    directories.iter().find(|d| d.state.is_usable()).map_or(DirectoryId::NONE, |d| d.id)
+}
+
+fn check_registration(image: &MetadataImage, request: &RegisterBrokerRequest) -> Result<(), ControllerError> {
+    let Some(ours) = image.cluster.cluster_id() else {
+        return Err(ControllerError::NotReady("the cluster is not formed yet".into()));
+    };
+    if ours != request.cluster_id {
+        let (ours, theirs) = (ours.to_string(), request.cluster_id.to_string());
+        return Err(ControllerError::InconsistentClusterId { ours, theirs });
+    }
+    let invalid = |why: &str| Err(ControllerError::InvalidRegistration(why.to_owned()));
+    let too_long = |text: &str| text.len() > NAME_BYTES_MAX;
+    if request.id.0 < 0 {
+        return invalid("a node id is not negative");
+    }
+    if request.listeners.is_empty() || request.listeners.len() > LISTENERS_MAX {
+        return invalid("a broker advertises at least one listener, and not more than 64");
+    }
+    let names: BTreeSet<&str> = request.listeners.iter().map(|l| l.name.as_str()).collect();
+    if names.len() != request.listeners.len() {
+        return invalid("two listeners have one name");
+    }
+    if request.listeners.iter().any(|l| too_long(&l.name) || too_long(&l.host) || l.host.is_empty() || l.port == 0) {
+        return invalid("a listener needs a host and a port");
+    }
+    let addresses = std::iter::once(&request.peer_address).chain(&request.gossip_address);
+    if addresses.into_iter().any(|a| too_long(&a.host)) || request.rack.as_deref().is_some_and(too_long) {
+        return invalid("an address or rack is too long");
+    }
+    if request.features.len() > FEATURES_MAX || request.features.keys().any(|name| too_long(name)) {
+        return invalid("too many features");
+    }
+    check_directories(image, request.id, &request.directories)?;
+    let level = image.features.level(METADATA_VERSION_FEATURE);
+    match request.features.get(METADATA_VERSION_FEATURE) {
+        Some(range) if (range.min..=range.max).contains(&level) => Ok(()),
+        Some(range) => Err(ControllerError::UnsupportedVersion(format!(
+            "the cluster runs metadata.version {level}, the broker supports {} to {}",
+            range.min, range.max
+        ))),
+        None => {
+            Err(ControllerError::UnsupportedVersion("the broker does not say which metadata.version it has".into()))
+        }
+    }
+}
+
+fn check_directories(image: &MetadataImage, id: NodeId, directories: &[Directory]) -> Result<(), ControllerError> {
+    let invalid = |why: String| Err(ControllerError::InvalidRegistration(why));
+    if directories.is_empty() || directories.len() > DIRECTORIES_MAX {
+        return invalid("a broker has at least one data directory, and not more than 256".into());
+    }
+    for (i, directory) in directories.iter().enumerate() {
+        if directory.id == DirectoryId::NONE || directories[..i].iter().any(|d| d.id == directory.id) {
+            return invalid(format!("directory id {} is reserved or listed twice", directory.id));
+        }
+        let owner = |b: &&Arc<BrokerRegistration>| b.id() != id && b.directory_state(directory.id).is_some();
+        if let Some(other) = image.cluster.brokers().find(owner) {
+            return invalid(format!("directory {} belongs to broker {}: a copied disk?", directory.id, other.id()));
+        }
+    }
+    Ok(())
+}
+
+/// The election that runs by itself for a topic: unclean only where that is enabled.
+pub(super) fn automatic_election(unclean_enabled: bool) -> Election {
+    if unclean_enabled { Election::Unclean } else { Election::Online }
+}

@@ -1,0 +1,434 @@
+//! From suspicion to a verdict: which broker is dead, decided by the active controller alone.
+//!
+//! Pure: evidence and time in, [`Verdict`]s out. The owner does the pings and proposes the fences. Gossip, a closed
+//! connection or silence only ever *open a case*; the verdict needs proof. The backstop for everything this watcher
+//! leaves undecided is the session timeout.
+//!
+//! # A case
+//!
+//! ```text
+//!            connection closed, gossip suspects it, or no heartbeat for three intervals
+//!  trusted ─────────────────────────────────────────────────────────────▶ suspected: pings at 0, 100, 200 ms
+//!     ▲  heartbeat, or a ping answered by the same incarnation                │
+//!     ├────────────────────────────────────────────────────────────────────────┤
+//!     │                                                                        ▼
+//!     │   closed connection and refused ping, or a ping answered by         convicted: FenceBroker{id, epoch}
+//!     │   another incarnation: at once
+//!     └── 400 ms without answer, and no heartbeat for three intervals ─▶ convicted, unless a guard holds
+//! ```
+//!
+//! # Guards
+//!
+//! - **Own lag**: a watcher that was not running for three intervals has heard nobody; all cases are dropped.
+//! - **Lonely**: if more than half of the watched brokers are silent at once, it is rather this node that is cut off.
+//!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
+//!   silence; they convict still.)
+//! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
+//!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
+
+use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
+use crate::image::ClusterImage;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Times of the watcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureWatcherConfig {
+    /// How often brokers send heartbeats.
+    pub heartbeat_interval: Duration,
+    /// When, after a case is opened, pings are sent.
+    pub pings_at: [Duration; 3],
+    /// How long a case waits for an answer.
+    pub answer_within: Duration,
+    /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
+    pub refence_after: Duration,
+}
+
+impl Default for FailureWatcherConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(100),
+            pings_at: [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(200)],
+            answer_within: Duration::from_millis(400),
+            refence_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What speaks for or against a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The connection its heartbeats came on ended.
+    HeartbeatConnectionClosed {
+        /// Which broker.
+        id: NodeId,
+        /// In which life.
+        epoch: BrokerEpoch,
+    },
+    /// Gossip holds that life of the node suspect or down.
+    GossipSuspects {
+        /// Which broker.
+        id: NodeId,
+        /// Which start of its process.
+        incarnation: IncarnationId,
+    },
+    /// The host answered a ping: nobody listens.
+    PingRefused {
+        /// Which broker.
+        id: NodeId,
+        /// The life that was pinged.
+        epoch: BrokerEpoch,
+    },
+    /// Somebody answered a ping.
+    PingAnswered {
+        /// Which broker.
+        id: NodeId,
+        /// Which start of its process answered.
+        incarnation: IncarnationId,
+    },
+}
+
+/// What the owner shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ping that broker now, on a connection of its own, and tell how it went.
+    Ping {
+        /// Which broker.
+        id: NodeId,
+        /// The life the case is about; goes back with a refusal.
+        epoch: BrokerEpoch,
+    },
+    /// It is dead: propose [`super::ControllerRequest::FenceBroker`].
+    Fence {
+        /// Which broker.
+        id: NodeId,
+        /// In which life.
+        epoch: BrokerEpoch,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    opened: Duration,
+    pings_sent: usize,
+    refused: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Watched {
+    epoch: BrokerEpoch,
+    incarnation: IncarnationId,
+    /// Whether the log says it is unfenced: only those are judged.
+    unfenced: bool,
+    last_heartbeat: Duration,
+    connection_closed: bool,
+    case: Option<Case>,
+    fenced_for_silence: Option<Duration>,
+}
+
+/// Watches the brokers for one active controller.
+#[derive(Debug)]
+pub struct FailureWatcher {
+    config: FailureWatcherConfig,
+    own_id: NodeId,
+    brokers: BTreeMap<NodeId, Watched>,
+    last_tick: Duration,
+}
+
+impl FailureWatcher {
+    /// A watcher for a controller that has just become active; `own_id` is its own node, which it never judges.
+    pub fn new(config: FailureWatcherConfig, own_id: NodeId, now: Duration) -> Self {
+        Self { config, own_id, brokers: BTreeMap::new(), last_tick: now }
+    }
+
+    /// Takes over what the log says about the brokers; call after every metadata update that changed one.
+    pub fn on_cluster(&mut self, cluster: &ClusterImage, now: Duration) {
+        self.brokers.retain(|id, watched| cluster.broker(*id).is_some_and(|b| b.epoch() == watched.epoch));
+        for broker in cluster.brokers() {
+            let watched = self.brokers.entry(broker.id()).or_insert_with(|| Watched {
+                epoch: broker.epoch(),
+                incarnation: broker.record.incarnation,
+                unfenced: false,
+                last_heartbeat: now,
+                connection_closed: false,
+                case: None,
+                fenced_for_silence: None,
+            });
+            let unfenced = !broker.fenced;
+            if unfenced && !watched.unfenced {
+                watched.last_heartbeat = now;
+            }
+            watched.unfenced = unfenced;
+            if !unfenced {
+                watched.case = None;
+            }
+        }
+    }
+
+    /// A broker lives: every case against that life is closed.
+    pub fn on_heartbeat(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
+        if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch) {
+            watched.last_heartbeat = now;
+            watched.connection_closed = false;
+            watched.case = None;
+        }
+    }
+
+    /// Something speaks for or against a broker.
+    pub fn on_evidence(&mut self, evidence: Evidence, now: Duration) -> Vec<Verdict> {
+        let (id, ours) = match evidence {
+            Evidence::HeartbeatConnectionClosed { id, epoch } | Evidence::PingRefused { id, epoch } => {
+                (id, self.brokers.get(&id).is_some_and(|w| w.epoch == epoch))
+            }
+            Evidence::GossipSuspects { id, incarnation } => {
+                (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
+            }
+            Evidence::PingAnswered { id, .. } => (id, true),
+        };
+        if !ours || id == self.own_id {
+            return vec![];
+        }
+        let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
+        match evidence {
+            Evidence::HeartbeatConnectionClosed { .. } => {
+                watched.connection_closed = true;
+                if watched.case.as_ref().is_some_and(|case| case.refused) {
+                    return vec![convict(id, watched, "its connection closed and its host refuses another")];
+                }
+                open_case(watched, now);
+            }
+            Evidence::GossipSuspects { .. } => open_case(watched, now),
+            Evidence::PingRefused { .. } => {
+                if watched.connection_closed {
+                    return vec![convict(id, watched, "its connection closed and its host refuses another")];
+                }
+                if let Some(case) = &mut watched.case {
+                    case.refused = true;
+                }
+            }
+            Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
+                return vec![convict(id, watched, "another incarnation answers in its place")];
+            }
+            Evidence::PingAnswered { .. } => watched.case = None,
+        }
+        self.due_pings(id, now)
+    }
+
+    /// Time has passed; call about every 20 ms.
+    pub fn tick(&mut self, now: Duration) -> Vec<Verdict> {
+        let silence = self.config.heartbeat_interval * 3;
+        let own_lag = now.saturating_sub(self.last_tick);
+        self.last_tick = now;
+        if own_lag > silence {
+            tracing::warn!(?own_lag, "the failure watcher itself lagged: all cases are dropped");
+            for watched in self.brokers.values_mut() {
+                watched.last_heartbeat = now;
+                watched.case = None;
+            }
+            return vec![];
+        }
+        let silent = |w: &Watched| now.saturating_sub(w.last_heartbeat) > silence;
+        let judged = |id: &NodeId, w: &Watched| w.unfenced && *id != self.own_id;
+        let all = self.brokers.values().filter(|w| w.unfenced).count();
+        let quiet = self.brokers.iter().filter(|(id, w)| judged(id, w) && silent(w)).count();
+        let lonely = quiet * 2 > all;
+        let mut verdicts = Vec::new();
+        let ids: Vec<NodeId> = self.brokers.iter().filter(|(id, w)| judged(id, w)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(watched) = self.brokers.get_mut(&id) else { continue };
+            if silent(watched) {
+                open_case(watched, now);
+            }
+            let waited = watched.case.as_ref().map(|case| now.saturating_sub(case.opened));
+            if waited.is_some_and(|waited| waited >= self.config.answer_within) {
+                verdicts.extend(self.judge_silence(id, now, silence, lonely));
+            } else {
+                verdicts.extend(self.due_pings(id, now));
+            }
+        }
+        verdicts
+    }
+
+    /// A case nobody answered.
+    fn judge_silence(&mut self, id: NodeId, now: Duration, silence: Duration, lonely: bool) -> Option<Verdict> {
+        let refence_after = self.config.refence_after;
+        let watched = self.brokers.get_mut(&id)?;
+        watched.case = None;
+        if now.saturating_sub(watched.last_heartbeat) <= silence {
+            return None;
+        }
+        if lonely {
+            tracing::debug!(broker = %id, "most brokers are silent: this node may be the one cut off");
+            return None;
+        }
+        let recently = |at: Duration| now.saturating_sub(at) < refence_after;
+        if watched.fenced_for_silence.is_some_and(recently) {
+            return None;
+        }
+        watched.fenced_for_silence = Some(now);
+        Some(convict(id, watched, "it neither sends heartbeats nor answers pings"))
+    }
+
+    fn due_pings(&mut self, id: NodeId, now: Duration) -> Vec<Verdict> {
+        let Some(watched) = self.brokers.get_mut(&id) else { return vec![] };
+        let epoch = watched.epoch;
+        let Some(case) = &mut watched.case else { return vec![] };
+        let elapsed = now.saturating_sub(case.opened);
+        let due = self.config.pings_at.iter().filter(|at| **at <= elapsed).count();
+        // One ping catches up with several that are late.
+        let send = due > case.pings_sent;
+        case.pings_sent = due;
+        if send { vec![Verdict::Ping { id, epoch }] } else { vec![] }
+    }
+}
+
+fn open_case(watched: &mut Watched, now: Duration) {
+    watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
+}
+
+fn convict(id: NodeId, watched: &mut Watched, why: &'static str) -> Verdict {
+    tracing::info!(broker = %id, epoch = %watched.epoch, why, "broker found dead");
+    watched.case = None;
+    Verdict::Fence { id, epoch: watched.epoch }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::MetadataDelta;
+    use crate::ids::{ClusterId, MetadataOffset};
+    use crate::image::MetadataImage;
+    use crate::record::{Address, Formation, MetadataRecord, RegisterBroker};
+    use uuid::Uuid;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn incarnation(id: i32) -> IncarnationId {
+        IncarnationId(Uuid::from_u128(id as u128))
+    }
+
+    fn cluster(ids: std::ops::RangeInclusive<i32>, fenced: &[i32]) -> ClusterImage {
+        let mut delta = MetadataDelta::new(MetadataImage::empty());
+        let mut replay = |record| delta.replay(MetadataOffset(1), &record).expect("sound records");
+        replay(MetadataRecord::Formation(Formation { cluster_id: ClusterId::NONE, voters: vec![] }));
+        for id in ids {
+            replay(MetadataRecord::RegisterBroker(RegisterBroker {
+                id: NodeId(id),
+                epoch: BrokerEpoch(i64::from(id)),
+                incarnation: incarnation(id),
+                previous_epoch: BrokerEpoch::UNKNOWN,
+                listeners: vec![],
+                peer_address: Address { host: "h".into(), port: 1 },
+                gossip_address: None,
+                rack: None,
+                features: Default::default(),
+                directories: vec![],
+                is_controller: false,
+            }));
+            if !fenced.contains(&id) {
+                replay(MetadataRecord::UnfenceBroker { id: NodeId(id), epoch: BrokerEpoch(i64::from(id)) });
+            }
+        }
+        delta.apply().cluster
+    }
+
+    /// Runs ticks with heartbeats of all but the silent brokers; returns the verdicts with their times.
+    fn run(watcher: &mut FailureWatcher, from: u64, to: u64, all: i32, silent: &[i32]) -> Vec<(u64, Verdict)> {
+        let mut verdicts = Vec::new();
+        for at in (from..to).step_by(20) {
+            if at % 100 == 0 {
+                for id in (1..=all).filter(|id| !silent.contains(id)) {
+                    watcher.on_heartbeat(NodeId(id), BrokerEpoch(i64::from(id)), ms(at));
+                }
+            }
+            verdicts.extend(watcher.tick(ms(at)).into_iter().map(|v| (at, v)));
+        }
+        verdicts
+    }
+
+    fn fences(verdicts: &[(u64, Verdict)]) -> Vec<NodeId> {
+        let fence = |(_, v): &(u64, Verdict)| match v {
+            Verdict::Fence { id, .. } => Some(*id),
+            Verdict::Ping { .. } => None,
+        };
+        verdicts.iter().filter_map(fence).collect()
+    }
+
+    fn watcher(brokers: i32) -> FailureWatcher {
+        let mut watcher = FailureWatcher::new(FailureWatcherConfig::default(), NodeId(1), ms(0));
+        watcher.on_cluster(&cluster(1..=brokers, &[]), ms(0));
+        watcher
+    }
+
+    #[test]
+    fn a_killed_process_is_convicted_by_its_own_kernel() {
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        let ping = w.on_evidence(Evidence::HeartbeatConnectionClosed { id, epoch }, ms(5));
+        assert_eq!(ping, [Verdict::Ping { id, epoch }]);
+        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
+    }
+
+    #[test]
+    fn a_restarted_process_convicts_its_earlier_life() {
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        w.on_evidence(Evidence::HeartbeatConnectionClosed { id, epoch }, ms(5));
+        let answer = Evidence::PingAnswered { id, incarnation: incarnation(99) };
+        assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch }]);
+    }
+
+    #[test]
+    fn suspicion_alone_convicts_nobody() {
+        let mut w = watcher(3);
+        let suspects = Evidence::GossipSuspects { id: NodeId(2), incarnation: incarnation(2) };
+        assert_eq!(w.on_evidence(suspects, ms(0)).len(), 1, "it is pinged");
+        assert_eq!(fences(&run(&mut w, 20, 2000, 3, &[])), [], "its heartbeats acquit it");
+        assert_eq!(
+            w.on_evidence(Evidence::GossipSuspects { id: NodeId(2), incarnation: incarnation(7) }, ms(2000)),
+            []
+        );
+    }
+
+    #[test]
+    fn silence_and_three_unanswered_pings_convict() {
+        let mut w = watcher(3);
+        let verdicts = run(&mut w, 0, 900, 3, &[2]);
+        assert_eq!(fences(&verdicts), [NodeId(2)]);
+        let pings = verdicts.iter().take_while(|(_, v)| matches!(v, Verdict::Ping { .. })).count();
+        assert_eq!(pings, 3);
+        let mut answered = watcher(3);
+        let mut verdicts = run(&mut answered, 0, 500, 3, &[2]);
+        answered.on_evidence(Evidence::PingAnswered { id: NodeId(2), incarnation: incarnation(2) }, ms(500));
+        verdicts.extend(run(&mut answered, 500, 800, 3, &[2]));
+        assert_eq!(fences(&verdicts), [], "an answer within 400 ms acquits");
+    }
+
+    #[test]
+    fn who_hears_nobody_judges_nobody() {
+        let mut w = watcher(5);
+        assert_eq!(fences(&run(&mut w, 0, 3000, 5, &[2, 3, 4])), []);
+        let mut w = watcher(5);
+        assert_eq!(fences(&run(&mut w, 0, 3000, 5, &[2, 3])), [NodeId(2), NodeId(3)]);
+    }
+
+    #[test]
+    fn a_stopped_controller_judges_nobody_when_it_goes_on() {
+        let mut w = watcher(3);
+        run(&mut w, 0, 200, 3, &[]);
+        assert_eq!(w.tick(ms(60_000)), []);
+        assert_eq!(fences(&run(&mut w, 60_000, 60_300, 3, &[])), []);
+    }
+
+    #[test]
+    fn a_flapping_broker_is_fenced_for_silence_once_in_ten_seconds() {
+        let mut w = watcher(3);
+        assert_eq!(fences(&run(&mut w, 0, 900, 3, &[2])), [NodeId(2)]);
+        w.on_cluster(&cluster(1..=3, &[2]), ms(900));
+        w.on_cluster(&cluster(1..=3, &[]), ms(1000));
+        assert_eq!(fences(&run(&mut w, 1000, 8000, 3, &[2])), [], "the session timeout decides");
+        assert_eq!(fences(&run(&mut w, 8000, 12_000, 3, &[2])), [NodeId(2)]);
+    }
+}

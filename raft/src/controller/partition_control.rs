@@ -1,0 +1,282 @@
+//! Partitions that exist: ISR changes, elections, rebalancing (Kafka's `ReplicationControl`, second half; the first is
+//! [`super::topic_control`]).
+
+use super::cluster_control::{ClusterControl, automatic_election};
+use super::partition_change_builder::PartitionChangeBuilder;
+use super::{
+    AlterPartitionRequest, Answer, Batch, ControllerError, ControllerResponse, ElectLeadersRequest, ElectedLeader,
+    Election, ElectionRequest, IsrChange,
+};
+use crate::ids::{BrokerEpoch, NodeId, TopicIdPartition, TopicPartition};
+use crate::image::MetadataImage;
+use crate::image::config_def::UNCLEAN_LEADER_ELECTION_ENABLE;
+use crate::record::{
+    ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
+};
+
+/// The configs of a topic that its partitions' changes depend on.
+pub(super) struct TopicRules {
+    min_insync_replicas: usize,
+    unclean: bool,
+}
+
+impl TopicRules {
+    pub(super) fn of(image: &MetadataImage, topic: &str) -> Self {
+        Self {
+            min_insync_replicas: image.min_isr(topic, usize::MAX),
+            unclean: image.topic_config(topic, UNCLEAN_LEADER_ELECTION_ENABLE) == Some("true"),
+        }
+    }
+
+    fn min_isr(&self, partition: &PartitionRegistration) -> usize {
+        self.min_insync_replicas.min(partition.replicas.len())
+    }
+}
+
+pub(super) struct PartitionControl<'c> {
+    pub(super) cluster: &'c ClusterControl,
+}
+
+impl PartitionControl<'_> {
+    pub(super) fn builder<'p>(
+        &self,
+        id: TopicIdPartition,
+        partition: &'p PartitionRegistration,
+        rules: &TopicRules,
+    ) -> PartitionChangeBuilder<'p> {
+        PartitionChangeBuilder::new(id.topic_id, id.partition, partition, rules.min_isr(partition))
+            .election(automatic_election(rules.unclean))
+    }
+
+    /// Builds a change on an image that already holds what caused it (a fenced broker is fenced there).
+    pub(super) fn build(
+        &self,
+        image: &MetadataImage,
+        id: TopicIdPartition,
+        partition: &PartitionRegistration,
+        builder: PartitionChangeBuilder<'_>,
+    ) -> Option<MetadataRecord> {
+        // Directories may change in the same record: ask the registration as it will be.
+        let built = builder.build(|replica| self.cluster.is_available(image, partition, replica))?;
+        if built.unclean {
+            let leader = built.change.leader.unwrap_or(partition.leader);
+            tracing::warn!(partition = %id, %leader, "UNCLEAN leader election: committed records may be lost");
+        }
+        Some(MetadataRecord::PartitionChange(built.change))
+    }
+
+    // ---- ISR ----
+
+    pub(super) fn alter_partition(&self, batch: &mut Batch, request: &AlterPartitionRequest) -> Answer {
+        ClusterControl::checked(batch.image(), request.broker, request.epoch)?;
+        let alter = |change: &IsrChange| self.alter_one(batch, request.broker, change);
+        Ok(ControllerResponse::AlterPartition(request.partitions.iter().map(alter).collect()))
+    }
+
+    fn alter_one(
+        &self,
+        batch: &mut Batch,
+        leader: NodeId,
+        change: &IsrChange,
+    ) -> Result<PartitionRegistration, ControllerError> {
+        let image = batch.image().clone();
+        let id = change.partition;
+        let topic = image.topics.by_id(id.topic_id).ok_or(ControllerError::UnknownTopicId)?;
+        let partition = topic.partition(id.partition).ok_or(ControllerError::UnknownTopicOrPartition)?;
+        self.check_isr_change(&image, partition, leader, change)?;
+        let isr: ReplicaList = change.isr.iter().map(|(replica, _)| *replica).collect();
+        let builder = self
+            .builder(id, partition, &TopicRules::of(&image, &topic.name))
+            .isr(isr)
+            .recovery_state(change.recovery_state);
+        if let Some(record) = self.build(&image, id, partition, builder) {
+            batch.push(vec![record])?;
+        }
+        let after = batch.image().partition(id).ok_or(ControllerError::UnknownTopicOrPartition)?;
+        Ok(after.as_ref().clone())
+    }
+
+    /// Stale first, then impossible, then not now.
+    fn check_isr_change(
+        &self,
+        image: &MetadataImage,
+        partition: &PartitionRegistration,
+        leader: NodeId,
+        change: &IsrChange,
+    ) -> Result<(), ControllerError> {
+        let invalid = |why: &str| Err(ControllerError::InvalidRequest(why.to_owned()));
+        if change.leader_epoch < partition.leader_epoch {
+            return Err(ControllerError::FencedLeaderEpoch);
+        }
+        if change.leader_epoch > partition.leader_epoch {
+            return Err(ControllerError::UnknownLeaderEpoch);
+        }
+        if partition.leader != leader {
+            return invalid("only the leader changes the ISR");
+        }
+        if change.partition_epoch != partition.partition_epoch {
+            return Err(ControllerError::InvalidUpdateVersion);
+        }
+        if !change.isr.iter().any(|(replica, _)| *replica == leader) {
+            return invalid("a leader cannot leave its own ISR");
+        }
+        for (i, (replica, epoch)) in change.isr.iter().enumerate() {
+            if !partition.replicas.contains(replica) || change.isr[..i].iter().any(|(r, _)| r == replica) {
+                return invalid("the ISR holds a broker that is no replica, or one twice");
+            }
+            self.check_member(image, partition, *replica, *epoch)?;
+        }
+        if change.recovery_state == LeaderRecoveryState::Recovering {
+            if partition.recovery_state == LeaderRecoveryState::Recovered {
+                return invalid("a recovered leader does not become unrecovered");
+            }
+            if change.isr.len() > 1 {
+                return invalid("the ISR does not grow before the leader has recovered");
+            }
+        }
+        Ok(())
+    }
+
+    /// KIP-903: a member counts only in the life in which it caught up.
+    fn check_member(
+        &self,
+        image: &MetadataImage,
+        partition: &PartitionRegistration,
+        replica: NodeId,
+        epoch: BrokerEpoch,
+    ) -> Result<(), ControllerError> {
+        let refuse = |why: &str| Err(ControllerError::IneligibleReplica(replica, why.to_owned()));
+        let Some(broker) = image.cluster.broker(replica) else { return refuse("it is not registered") };
+        if epoch != BrokerEpoch::UNKNOWN && epoch != broker.epoch() {
+            return refuse("it has another broker epoch");
+        }
+        if epoch == BrokerEpoch::UNKNOWN && !partition.isr.contains(&replica) {
+            return refuse("it joins without a broker epoch");
+        }
+        // The stalled leader of a partition nobody else can lead still leads it.
+        if replica != partition.leader && !self.cluster.is_available(image, partition, replica) {
+            return refuse("it is fenced, shutting down, stalled, or its directory is offline");
+        }
+        Ok(())
+    }
+
+    // ---- elections ----
+
+    pub(super) fn elect_leaders(&self, batch: &mut Batch, request: &ElectLeadersRequest) -> Answer {
+        let election = match request.election {
+            ElectionRequest::Preferred => Election::Preferred,
+            ElectionRequest::Unclean => Election::Unclean,
+        };
+        let image = batch.image().clone();
+        let all = request.partitions.is_none();
+        let partitions = request.partitions.clone().unwrap_or_else(|| needing(&image, election));
+        let mut results = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let result = self.elect_one(batch, &partition, election);
+            let uninteresting = all && result == Err(ControllerError::ElectionNotNeeded);
+            if !uninteresting {
+                results.push((partition, result));
+            }
+        }
+        Ok(ControllerResponse::ElectLeaders(results))
+    }
+
+    fn elect_one(
+        &self,
+        batch: &mut Batch,
+        name: &TopicPartition,
+        election: Election,
+    ) -> Result<ElectedLeader, ControllerError> {
+        let image = batch.image().clone();
+        let topic = image.topics.by_name(&name.topic).ok_or(ControllerError::UnknownTopicOrPartition)?;
+        let partition = topic.partition(name.partition).ok_or(ControllerError::UnknownTopicOrPartition)?;
+        let needed = match election {
+            Election::Preferred => !partition.has_preferred_leader(),
+            _ => !partition.has_leader(),
+        };
+        if !needed {
+            return Err(ControllerError::ElectionNotNeeded);
+        }
+        let id = TopicIdPartition { topic_id: topic.id, partition: name.partition };
+        let builder = self.builder(id, partition, &TopicRules::of(&image, &topic.name)).election(election);
+        let built = builder.build(|replica| self.cluster.is_available(&image, partition, replica));
+        let elected = built.as_ref().and_then(|built| built.change.leader).filter(|leader| *leader != NodeId::NONE);
+        match (elected, built) {
+            (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {
+                if built.unclean {
+                    tracing::warn!(partition = %name, %leader, "UNCLEAN leader election, asked for");
+                }
+                batch.push(vec![MetadataRecord::PartitionChange(built.change)])?;
+                Ok(ElectedLeader { leader, unclean: built.unclean })
+            }
+            _ if election == Election::Preferred => Err(ControllerError::PreferredLeaderNotAvailable),
+            _ => Err(ControllerError::EligibleLeadersNotAvailable),
+        }
+    }
+
+    pub(super) fn rebalance_leaders(&self, batch: &mut Batch, limit: u32) -> Answer {
+        let image = batch.image().clone();
+        let mut records = Vec::new();
+        'topics: for topic in image.topics.iter() {
+            for (number, partition) in topic.iter().filter(|(_, p)| p.has_leader() && !p.has_preferred_leader()) {
+                let preferred = partition.replicas[0];
+                if !partition.isr.contains(&preferred) || !self.cluster.is_available(&image, partition, preferred) {
+                    continue;
+                }
+                let id = TopicIdPartition { topic_id: topic.id, partition: number };
+                let builder = self.builder(id, partition, &TopicRules::of(&image, &topic.name));
+                records.extend(self.build(&image, id, partition, builder.election(Election::Preferred)));
+                if records.len() >= limit as usize {
+                    break 'topics;
+                }
+            }
+        }
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        batch.push(records)?;
+        Ok(ControllerResponse::Rebalanced(count))
+    }
+
+    // ---- configs ----
+
+    /// What follows from changed configs: ELRs that are no longer true are cleared, and partitions without leader get
+    /// one if an unclean election is allowed now.
+    pub(super) fn follow_configs(
+        &self,
+        before: &MetadataImage,
+        after: &MetadataImage,
+        resource: &ConfigResource,
+    ) -> Vec<MetadataRecord> {
+        let one = match resource.kind {
+            ConfigResourceType::Topic => after.topics.by_name(&resource.name),
+            _ => None,
+        };
+        let all = (*resource == ConfigResource::cluster()).then(|| after.topics.iter());
+        let mut records = Vec::new();
+        for topic in one.into_iter().chain(all.into_iter().flatten()) {
+            let (old, new) = (TopicRules::of(before, &topic.name), TopicRules::of(after, &topic.name));
+            let same = old.min_insync_replicas == new.min_insync_replicas && old.unclean == new.unclean;
+            if same {
+                continue;
+            }
+            for (number, partition) in topic.iter() {
+                let id = TopicIdPartition { topic_id: topic.id, partition: number };
+                records.extend(self.build(after, id, partition, self.builder(id, partition, &new)));
+            }
+        }
+        records
+    }
+}
+
+/// Every partition an election of that kind is for.
+fn needing(image: &MetadataImage, election: Election) -> Vec<TopicPartition> {
+    let needs = |partition: &PartitionRegistration| match election {
+        Election::Preferred => !partition.has_preferred_leader(),
+        _ => !partition.has_leader(),
+    };
+    let of_topic = |topic: &'_ std::sync::Arc<crate::image::TopicImage>| {
+        let partitions = topic.iter().filter(|(_, p)| needs(p)).map(|(number, _)| number);
+        let name = topic.name.clone();
+        partitions.map(|partition| TopicPartition { topic: name.clone(), partition }).collect::<Vec<_>>()
+    };
+    image.topics.iter_by_name().flat_map(of_topic).collect()
+}

@@ -1,0 +1,151 @@
+//! Which brokers get a new partition.
+//!
+//! The brokers form a ring in which racks take turns. A partition's first replica is the next broker of the ring, the
+//! others follow in ring order from a distance that grows with every turn, so that the load of one broker's failure
+//! spreads over many. No rack gets a second replica before every rack has one, and a fenced broker gets one only when
+//! there are too few active ones.
+
+use crate::ids::NodeId;
+use crate::record::ReplicaList;
+use rand::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A broker as placement sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementBroker {
+    /// Its id.
+    pub id: NodeId,
+    /// Its failure domain.
+    pub rack: Option<String>,
+    /// Whether it can take part now.
+    pub active: bool,
+}
+
+/// Places partitions on brokers.
+pub struct Placement {
+    active: Vec<PlacementBroker>,
+    inactive: Vec<PlacementBroker>,
+    next: usize,
+}
+
+impl Placement {
+    /// Shuffles the brokers into a ring.
+    pub fn new(brokers: Vec<PlacementBroker>, random: &mut impl Rng) -> Self {
+        let (active, inactive): (Vec<_>, Vec<_>) = brokers.into_iter().partition(|b| b.active);
+        let next = random.next_u32() as usize % active.len().max(1);
+        Self { active: ring(active, random), inactive: ring(inactive, random), next }
+    }
+
+    /// How many brokers there are.
+    pub fn len(&self) -> usize {
+        self.active.len() + self.inactive.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Replicas for the next partition, preferred leader first; `None` without an active broker or with too few.
+    pub fn place(&mut self, replication_factor: usize) -> Option<ReplicaList> {
+        let brokers = self.active.len();
+        if brokers == 0 || replication_factor == 0 || replication_factor > self.len() {
+            return None;
+        }
+        let first = self.next % brokers;
+        let turn = self.next / brokers;
+        self.next += 1;
+        // Followers begin at another distance each turn; the first replica keeps its place in front.
+        let shift = if brokers > 1 { turn % (brokers - 1) } else { 0 };
+        let followers = (0..brokers - 1).map(|i| (first + 1 + (shift + i) % (brokers - 1)) % brokers);
+        let order: Vec<&PlacementBroker> =
+            std::iter::once(first).chain(followers).map(|at| &self.active[at]).chain(&self.inactive).collect();
+        Some(self.spread(&order, replication_factor))
+    }
+
+    fn spread(&self, order: &[&PlacementBroker], replication_factor: usize) -> ReplicaList {
+        let mut chosen = ReplicaList::new();
+        let mut racks: BTreeSet<&Option<String>> = BTreeSet::new();
+        let (active, inactive) = order.split_at(self.active.len());
+        for group in [active, inactive] {
+            // First one of each rack, then whoever is left.
+            for fresh_rack_only in [true, false] {
+                for broker in group {
+                    let fresh = !racks.contains(&broker.rack);
+                    let wanted = fresh || !fresh_rack_only;
+                    if chosen.len() < replication_factor && wanted && !chosen.contains(&broker.id) {
+                        racks.insert(&broker.rack);
+                        chosen.push(broker.id);
+                    }
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// Racks take turns; inside a rack the order is random.
+fn ring(mut brokers: Vec<PlacementBroker>, random: &mut impl Rng) -> Vec<PlacementBroker> {
+    brokers.sort_by_key(|b| b.id);
+    for i in (1..brokers.len()).rev() {
+        brokers.swap(i, random.next_u32() as usize % (i + 1));
+    }
+    let mut racks: BTreeMap<Option<String>, Vec<PlacementBroker>> = BTreeMap::new();
+    for broker in brokers {
+        racks.entry(broker.rack.clone()).or_default().push(broker);
+    }
+    let mut ring = Vec::new();
+    while !racks.is_empty() {
+        racks.retain(|_, rack| {
+            ring.extend(rack.pop());
+            !rack.is_empty()
+        });
+    }
+    ring
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    fn brokers(racks: &[(i32, &str, bool)]) -> Vec<PlacementBroker> {
+        let broker = |(id, rack, active): &(i32, &str, bool)| PlacementBroker {
+            id: NodeId(*id),
+            rack: (!rack.is_empty()).then(|| (*rack).to_owned()),
+            active: *active,
+        };
+        racks.iter().map(broker).collect()
+    }
+
+    #[test]
+    fn every_rack_holds_one_replica_and_load_is_even() {
+        let all =
+            brokers(&[(1, "a", true), (2, "a", true), (3, "b", true), (4, "b", true), (5, "c", true), (6, "c", true)]);
+        for seed in 0..20 {
+            let mut placement = Placement::new(all.clone(), &mut StdRng::seed_from_u64(seed));
+            let mut leads: BTreeMap<NodeId, u32> = BTreeMap::new();
+            for _ in 0..60 {
+                let replicas = placement.place(3).expect("enough brokers");
+                let racks: BTreeSet<i32> = replicas.iter().map(|r| (r.0 - 1) / 2).collect();
+                assert_eq!(racks.len(), 3, "{replicas:?}");
+                *leads.entry(replicas[0]).or_default() += 1;
+            }
+            assert!(leads.values().all(|n| *n == 10), "{leads:?}");
+        }
+    }
+
+    #[test]
+    fn fenced_brokers_come_last_and_never_first() {
+        let all = brokers(&[(1, "", true), (2, "", false), (3, "", true)]);
+        let mut placement = Placement::new(all, &mut StdRng::seed_from_u64(1));
+        for _ in 0..10 {
+            let replicas = placement.place(3).expect("enough brokers");
+            assert_eq!(replicas.last(), Some(&NodeId(2)));
+        }
+        assert_eq!(placement.place(4), None);
+        let mut none = Placement::new(brokers(&[(1, "", false)]), &mut StdRng::seed_from_u64(1));
+        assert_eq!(none.place(1), None);
+    }
+}

@@ -1,0 +1,648 @@
+//! Decisions one by one, and random histories that must keep the invariants.
+
+mod histories;
+
+use super::*;
+use crate::ids::{
+    ClusterId, DirectoryId, IncarnationId, LeaderEpoch, NodeId, QuorumNodeId, TopicIdPartition, TopicPartition,
+};
+use crate::image::config_def::{MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE};
+use crate::record::{
+    Address, ConfigResource, Directory, DirectoryState, FeatureRange, LeaderRecoveryState, Listener,
+    PartitionRegistration, ReplicaList, SecurityProtocol,
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+fn directory(id: i32, n: u8) -> DirectoryId {
+    DirectoryId(Uuid::from_u128(1000 + id as u128 * 10 + u128::from(n)))
+}
+
+fn list(ids: &[i32]) -> ReplicaList {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+/// One controller, its log, and the brokers as they remember themselves.
+struct Cluster {
+    controller: Controller,
+    image: Arc<MetadataImage>,
+    now: Duration,
+    epochs: BTreeMap<NodeId, BrokerEpoch>,
+    lives: u128,
+    /// Every entry so far, for replay.
+    log: Vec<Vec<MetadataRecord>>,
+}
+
+impl Cluster {
+    fn formed(voters: i32) -> Self {
+        let mut cluster = Self {
+            controller: Controller::new(ControllerConfig::default(), [7; 32]),
+            image: MetadataImage::empty(),
+            now: Duration::ZERO,
+            epochs: BTreeMap::new(),
+            lives: 0,
+            log: Vec::new(),
+        };
+        cluster.controller.activate(1, &cluster.image, cluster.now);
+        let voters =
+            (1..=voters).map(|id| QuorumNodeId { node_id: NodeId(id), directory_id: directory(id, 9) }).collect();
+        cluster.ask(ControllerRequest::Form(FormRequest { cluster_id: cluster_id(), voters })).expect("formed");
+        cluster
+    }
+
+    /// `brokers` voters, all registered and unfenced.
+    fn with_brokers(brokers: i32) -> Self {
+        let mut cluster = Self::formed(brokers);
+        for id in 1..=brokers {
+            cluster.start(id);
+        }
+        cluster
+    }
+
+    fn ask(&mut self, request: ControllerRequest) -> Answer {
+        let decision = self.controller.decide(&self.image, &request, self.now);
+        self.commit(decision.records);
+        decision.response
+    }
+
+    fn commit(&mut self, records: Vec<MetadataRecord>) {
+        if records.is_empty() {
+            return;
+        }
+        let index = MetadataOffset(self.image.offset.0 + 1);
+        let mut delta = MetadataDelta::new(self.image.clone());
+        for record in &records {
+            delta.replay(index, record).expect("a decision can be applied");
+        }
+        self.image = Arc::new(delta.apply());
+        self.log.push(records);
+    }
+
+    fn registration(&mut self, id: i32, directories: &[(DirectoryId, DirectoryState)]) -> RegisterBrokerRequest {
+        self.lives += 1;
+        RegisterBrokerRequest {
+            cluster_id: cluster_id(),
+            id: NodeId(id),
+            incarnation: IncarnationId(Uuid::from_u128(self.lives)),
+            previous_epoch: BrokerEpoch::UNKNOWN,
+            listeners: vec![Listener {
+                name: "PLAINTEXT".into(),
+                host: "localhost".into(),
+                port: 9092,
+                security_protocol: SecurityProtocol::Plaintext,
+            }],
+            peer_address: Address { host: "localhost".into(), port: 9192 },
+            gossip_address: None,
+            rack: None,
+            features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), FeatureRange { min: 1, max: 1 })]),
+            directories: directories.iter().map(|(id, state)| Directory { id: *id, state: *state }).collect(),
+            is_controller: true,
+        }
+    }
+
+    fn register(&mut self, id: i32, directories: &[(DirectoryId, DirectoryState)]) -> Answer {
+        let request = self.registration(id, directories);
+        let answer = self.ask(ControllerRequest::RegisterBroker(request));
+        if let Ok(ControllerResponse::RegisterBroker { epoch }) = answer {
+            self.epochs.insert(NodeId(id), epoch);
+        }
+        answer
+    }
+
+    fn start(&mut self, id: i32) {
+        self.register(id, &[(directory(id, 0), DirectoryState::Online)]).expect("registered");
+        self.heartbeat(id);
+    }
+
+    fn beat(&mut self, id: i32, edit: impl FnOnce(&mut BrokerHeartbeatRequest)) -> Answer {
+        let mut request = BrokerHeartbeatRequest {
+            id: NodeId(id),
+            epoch: self.epochs[&NodeId(id)],
+            applied_offset: self.image.offset,
+            want_fence: false,
+            want_shutdown: false,
+            oldest_unfinished_commit: Duration::ZERO,
+        };
+        edit(&mut request);
+        self.ask(ControllerRequest::BrokerHeartbeat(request))
+    }
+
+    fn heartbeat(&mut self, id: i32) {
+        self.beat(id, |_| {}).expect("heartbeat");
+    }
+
+    fn fence(&mut self, id: i32) {
+        let request = ControllerRequest::FenceBroker { id: NodeId(id), epoch: self.epochs[&NodeId(id)] };
+        self.ask(request).expect("fenced");
+    }
+
+    fn create(&mut self, topic: NewTopic) -> Result<TopicCreated, ControllerError> {
+        let request = CreateTopicsRequest { topics: vec![topic], validate_only: false };
+        match self.ask(ControllerRequest::CreateTopics(request)) {
+            Ok(ControllerResponse::CreateTopics(mut results)) => results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A topic of one partition on these brokers.
+    fn create_on(&mut self, name: &str, replicas: &[i32]) -> TopicIdPartition {
+        let topic = NewTopic {
+            name: name.into(),
+            partitions: -1,
+            replication_factor: -1,
+            assignments: BTreeMap::from([(0, replicas.iter().copied().map(NodeId).collect())]),
+            configs: BTreeMap::new(),
+        };
+        TopicIdPartition { topic_id: self.create(topic).expect("created").id, partition: 0 }
+    }
+
+    fn partition(&self, id: TopicIdPartition) -> PartitionRegistration {
+        self.image.partition(id).expect("it exists").as_ref().clone()
+    }
+
+    fn alter_isr(&mut self, id: TopicIdPartition, isr: &[i32]) -> Result<PartitionRegistration, ControllerError> {
+        let partition = self.partition(id);
+        let change = IsrChange {
+            partition: id,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: isr.iter().map(|r| (NodeId(*r), self.epochs[&NodeId(*r)])).collect(),
+            recovery_state: LeaderRecoveryState::Recovered,
+        };
+        self.alter(partition.leader, change)
+    }
+
+    fn alter(&mut self, leader: NodeId, change: IsrChange) -> Result<PartitionRegistration, ControllerError> {
+        let epoch = self.epochs[&leader];
+        let request = AlterPartitionRequest { broker: leader, epoch, partitions: vec![change] };
+        match self.ask(ControllerRequest::AlterPartition(request))? {
+            ControllerResponse::AlterPartition(mut results) => results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn set_config(&mut self, resource: ConfigResource, name: &str, op: ConfigOp) -> Result<(), ControllerError> {
+        let changes = vec![ConfigChange { name: name.into(), op }];
+        let request = IncrementalAlterConfigsRequest { resources: vec![(resource, changes)], validate_only: false };
+        match self.ask(ControllerRequest::IncrementalAlterConfigs(request)) {
+            Ok(ControllerResponse::AlterConfigs(mut results)) => results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn cluster_id() -> ClusterId {
+    ClusterId(Uuid::from_u128(42))
+}
+
+fn named(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {
+    NewTopic { name: name.into(), partitions, replication_factor, ..NewTopic::default() }
+}
+
+#[test]
+fn a_standby_controller_decides_nothing() {
+    let mut controller = Controller::new(ControllerConfig::default(), [0; 32]);
+    let decision = controller.decide(&MetadataImage::empty(), &ControllerRequest::ExpireSessions, Duration::ZERO);
+    assert_eq!(decision.response, Err(ControllerError::NotController));
+    assert!(decision.records.is_empty());
+}
+
+#[test]
+fn requests_survive_the_way_between_nodes() {
+    let mut cluster = Cluster::formed(1);
+    let request = cluster.registration(1, &[(directory(1, 0), DirectoryState::LogLost)]);
+    let request = ControllerRequest::RegisterBroker(request);
+    let bytes = rmp_serde::to_vec_named(&request).expect("encodes");
+    assert_eq!(rmp_serde::from_slice::<ControllerRequest>(&bytes).expect("decodes"), request);
+    let answer: Answer =
+        Err(ControllerError::StaleBrokerEpoch { id: NodeId(1), current: BrokerEpoch(3), given: BrokerEpoch(2) });
+    let bytes = rmp_serde::to_vec_named(&answer).expect("encodes");
+    assert_eq!(rmp_serde::from_slice::<Answer>(&bytes).expect("decodes"), answer);
+}
+
+// ---- registration ----
+
+#[test]
+fn a_registration_takes_leaderships_of_the_earlier_life_even_of_a_sole_replica() {
+    let mut cluster = Cluster::with_brokers(1);
+    let id = cluster.create_on("t", &[1]);
+    assert_eq!(cluster.partition(id).leader, NodeId(1));
+    cluster.controller.heartbeat_connection_closed(NodeId(1), cluster.epochs[&NodeId(1)]);
+    // Never fenced in between: the process was killed and is back at once.
+    cluster.register(1, &[(directory(1, 0), DirectoryState::Online)]).expect("registered");
+    let after = cluster.partition(id);
+    assert_eq!((after.leader, after.leader_epoch), (NodeId::NONE, LeaderEpoch(1)));
+    assert_eq!((&after.isr, &after.elr), (&list(&[]), &list(&[1])));
+    cluster.heartbeat(1);
+    let led = cluster.partition(id);
+    assert_eq!((led.leader, led.leader_epoch, &led.isr), (NodeId(1), LeaderEpoch(2), &list(&[1])));
+}
+
+#[test]
+fn a_log_that_was_lost_counts_no_longer() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    for broker in [1, 2, 3] {
+        cluster.fence(broker);
+    }
+    assert_eq!(cluster.partition(id).elr.len() + cluster.partition(id).isr.len(), 2);
+    for broker in [2, 3] {
+        cluster.register(broker, &[(directory(broker, 0), DirectoryState::LogLost)]).expect("registered");
+        cluster.heartbeat(broker);
+    }
+    let after = cluster.partition(id);
+    assert_eq!((after.leader, &after.isr, &after.elr), (NodeId::NONE, &list(&[]), &list(&[])));
+    // Broker 1 was out before the last commit; it must not lead by itself either.
+    cluster.start(1);
+    assert_eq!(cluster.partition(id).leader, NodeId::NONE);
+    let request = ElectLeadersRequest { election: ElectionRequest::Unclean, partitions: None };
+    match cluster.ask(ControllerRequest::ElectLeaders(request)) {
+        Ok(ControllerResponse::ElectLeaders(results)) => {
+            let elected = results[0].1.as_ref().expect("somebody leads");
+            assert!(elected.unclean);
+            assert!([2, 3].contains(&elected.leader.0), "who once held everything goes first");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wiped_directory_is_never_taken_for_an_empty_one() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    cluster.fence(1);
+    cluster.fence(2);
+    assert_eq!((cluster.partition(id).isr, cluster.partition(id).elr), (list(&[3]), list(&[2])));
+    cluster.register(2, &[(directory(2, 5), DirectoryState::Online)]).expect("registered");
+    cluster.heartbeat(2);
+    let after = cluster.partition(id);
+    assert_eq!((&after.isr, &after.elr, &after.last_known_elr), (&list(&[3]), &list(&[]), &list(&[])));
+    assert_eq!(after.directory_of(NodeId(2)), Some(directory(2, 5)), "it can catch up there");
+    cluster.alter_isr(id, &[3, 2]).expect("it caught up");
+}
+
+#[test]
+fn an_offline_directory_keeps_its_place_and_leads_again_when_it_is_back() {
+    let mut cluster = Cluster::with_brokers(1);
+    let id = cluster.create_on("t", &[1]);
+    let epoch = cluster.epochs[&NodeId(1)];
+    let mut update = |state, reopened: Vec<DirectoryId>| {
+        let directories = vec![Directory { id: directory(1, 0), state }];
+        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened };
+        cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
+        cluster.partition(id)
+    };
+    let full = update(DirectoryState::Offline, vec![]);
+    assert_eq!((full.leader, &full.elr), (NodeId::NONE, &list(&[1])));
+    let back = update(DirectoryState::Online, vec![directory(1, 0)]);
+    assert_eq!((back.leader, back.leader_epoch), (NodeId(1), LeaderEpoch(2)));
+    let reopened = update(DirectoryState::Online, vec![directory(1, 0)]);
+    assert_eq!((reopened.leader, reopened.leader_epoch), (NodeId(1), LeaderEpoch(3)), "one open, one epoch");
+}
+
+#[test]
+fn strangers_and_doubles_are_refused() {
+    let mut cluster = Cluster::with_brokers(2);
+    let online = |id| [(directory(id, 0), DirectoryState::Online)];
+    assert_eq!(cluster.register(1, &online(1)), Err(ControllerError::DuplicateBrokerRegistration(NodeId(1))));
+    let mut foreign = cluster.registration(3, &online(3));
+    foreign.cluster_id = ClusterId(Uuid::from_u128(1));
+    let answer = cluster.ask(ControllerRequest::RegisterBroker(foreign));
+    assert!(matches!(answer, Err(ControllerError::InconsistentClusterId { .. })), "{answer:?}");
+    let copied = cluster.register(3, &online(2));
+    assert!(matches!(copied, Err(ControllerError::InvalidRegistration(_))), "a copied disk: {copied:?}");
+    let mut old = cluster.registration(3, &online(3));
+    old.features.insert(METADATA_VERSION_FEATURE.into(), FeatureRange { min: 2, max: 3 });
+    let answer = cluster.ask(ControllerRequest::RegisterBroker(old));
+    assert!(matches!(answer, Err(ControllerError::UnsupportedVersion(_))), "{answer:?}");
+    cluster.fence(1);
+    cluster.register(1, &online(1)).expect("the earlier life is over");
+    let stale = cluster.beat(1, |beat| beat.epoch = BrokerEpoch(beat.epoch.0 - 1));
+    assert!(matches!(stale, Err(ControllerError::StaleBrokerEpoch { .. })), "{stale:?}");
+}
+
+#[test]
+fn a_broker_is_unfenced_only_once_it_has_applied_its_registration() {
+    let mut cluster = Cluster::formed(1);
+    cluster.register(1, &[(directory(1, 0), DirectoryState::Online)]).expect("registered");
+    let behind = cluster.beat(1, |beat| beat.applied_offset = MetadataOffset(beat.applied_offset.0 - 1));
+    let fenced = BrokerHeartbeatResponse { is_caught_up: false, is_fenced: true, should_shut_down: false };
+    assert_eq!(behind, Ok(ControllerResponse::BrokerHeartbeat(fenced)));
+    cluster.heartbeat(1);
+    assert!(cluster.image.cluster.is_active(NodeId(1)));
+}
+
+// ---- sessions, shutdown, stalls ----
+
+#[test]
+fn sessions_expire_but_not_by_a_fail_over_or_the_controllers_own_pause() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let second = Duration::from_secs(1);
+    let mut fenced = Vec::new();
+    for _ in 0..4 {
+        cluster.now += second;
+        cluster.heartbeat(2);
+        cluster.heartbeat(3);
+        match cluster.ask(ControllerRequest::ExpireSessions) {
+            Ok(ControllerResponse::Fenced(ids)) => fenced.extend(ids),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(fenced, [NodeId(1)]);
+    assert_eq!((cluster.partition(id).leader, cluster.partition(id).isr), (NodeId(2), list(&[2, 3])));
+    cluster.now += 60 * second;
+    assert_eq!(cluster.ask(ControllerRequest::ExpireSessions), Ok(ControllerResponse::Fenced(vec![])), "it lagged");
+    cluster.now += second;
+    cluster.controller.resign();
+    cluster.now += 60 * second;
+    cluster.controller.activate(2, &cluster.image, cluster.now);
+    cluster.now += second;
+    assert_eq!(cluster.ask(ControllerRequest::ExpireSessions), Ok(ControllerResponse::Fenced(vec![])), "it is new");
+}
+
+#[test]
+fn a_leaving_broker_hands_over_first() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let should_shut_down = |answer: Answer| match answer {
+        Ok(ControllerResponse::BrokerHeartbeat(response)) => response.should_shut_down,
+        other => panic!("{other:?}"),
+    };
+    assert!(!should_shut_down(cluster.beat(1, |beat| beat.want_shutdown = true)));
+    assert_eq!((cluster.partition(id).leader, cluster.partition(id).isr), (NodeId(2), list(&[2, 3])));
+    assert!(!should_shut_down(cluster.beat(1, |beat| beat.want_shutdown = true)), "others still send clients to it");
+    let refused = cluster.alter_isr(id, &[2, 3, 1]);
+    assert!(matches!(refused, Err(ControllerError::IneligibleReplica(NodeId(1), _))), "{refused:?}");
+    cluster.heartbeat(2);
+    cluster.heartbeat(3);
+    assert!(should_shut_down(cluster.beat(1, |beat| beat.want_shutdown = true)));
+}
+
+#[test]
+fn a_disk_that_hangs_loses_its_leaderships() {
+    let mut cluster = Cluster::with_brokers(3);
+    let (shared, alone) = (cluster.create_on("shared", &[1, 2, 3]), cluster.create_on("alone", &[1]));
+    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(2001);
+    cluster.beat(1, stall).expect("heartbeat");
+    assert_eq!((cluster.partition(shared).leader, cluster.partition(shared).isr), (NodeId(2), list(&[2, 3])));
+    assert_eq!(cluster.partition(alone).leader, NodeId(1), "nobody could lead instead");
+    assert!(matches!(cluster.alter_isr(shared, &[2, 3, 1]), Err(ControllerError::IneligibleReplica(..))));
+    cluster.heartbeat(1);
+    cluster.alter_isr(shared, &[2, 3, 1]).expect("it moves again");
+}
+
+// ---- ISR ----
+
+#[test]
+fn stale_and_ineligible_isr_changes_are_refused() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let good = |cluster: &Cluster| {
+        let partition = cluster.partition(id);
+        IsrChange {
+            partition: id,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: [1, 2].map(|r| (NodeId(r), cluster.epochs[&NodeId(r)])).to_vec(),
+            recovery_state: LeaderRecoveryState::Recovered,
+        }
+    };
+    let mut stale = good(&cluster);
+    stale.leader_epoch = LeaderEpoch(-1);
+    assert_eq!(cluster.alter(NodeId(1), stale), Err(ControllerError::FencedLeaderEpoch));
+    let mut future = good(&cluster);
+    future.leader_epoch = LeaderEpoch(9);
+    assert_eq!(cluster.alter(NodeId(1), future), Err(ControllerError::UnknownLeaderEpoch));
+    let not_leader = good(&cluster);
+    assert!(matches!(cluster.alter(NodeId(2), not_leader), Err(ControllerError::InvalidRequest(_))));
+    let mut without_leader = good(&cluster);
+    without_leader.isr.remove(0);
+    assert!(matches!(cluster.alter(NodeId(1), without_leader), Err(ControllerError::InvalidRequest(_))));
+    let mut earlier_life = good(&cluster);
+    earlier_life.isr[1].1 = BrokerEpoch(earlier_life.isr[1].1.0 - 1);
+    assert!(matches!(cluster.alter(NodeId(1), earlier_life), Err(ControllerError::IneligibleReplica(..))));
+    let shrink = good(&cluster);
+    let shrunk = cluster.alter(NodeId(1), shrink.clone()).expect("shrunk");
+    assert_eq!((shrunk.isr, shrunk.leader_epoch), (list(&[1, 2]), LeaderEpoch(0)));
+    assert_eq!(cluster.alter(NodeId(1), shrink), Err(ControllerError::InvalidUpdateVersion));
+}
+
+#[test]
+fn min_isr_that_sinks_clears_the_elr_in_the_same_entry() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    cluster.fence(2);
+    cluster.fence(3);
+    assert_eq!((cluster.partition(id).isr, cluster.partition(id).elr), (list(&[1]), list(&[3])));
+    let entries = cluster.log.len();
+    cluster.set_config(ConfigResource::cluster(), MIN_INSYNC_REPLICAS, ConfigOp::Set("1".into())).expect("set");
+    assert_eq!((cluster.partition(id).elr, cluster.log.len()), (list(&[]), entries + 1));
+    // The topic's own value wins, and what is true stays.
+    cluster.set_config(ConfigResource::topic("t"), MIN_INSYNC_REPLICAS, ConfigOp::Set("2".into())).expect("set");
+    cluster.set_config(ConfigResource::cluster(), MIN_INSYNC_REPLICAS, ConfigOp::Delete).expect("deleted");
+    assert_eq!(cluster.image.min_isr("t", 3), 2);
+    assert_eq!(cluster.image.min_isr("t", 1), 1, "never more than there are replicas");
+}
+
+#[test]
+fn unclean_elections_happen_when_they_are_allowed() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    for broker in [1, 2, 3] {
+        cluster.fence(broker);
+    }
+    cluster.start(1);
+    assert_eq!(cluster.partition(id).leader, NodeId::NONE);
+    cluster
+        .set_config(ConfigResource::topic("t"), UNCLEAN_LEADER_ELECTION_ENABLE, ConfigOp::Set("true".into()))
+        .expect("set");
+    let unclean = cluster.partition(id);
+    assert_eq!((unclean.leader, &unclean.isr, &unclean.elr), (NodeId(1), &list(&[1]), &list(&[])));
+    assert_eq!(unclean.recovery_state, LeaderRecoveryState::Recovering);
+    assert_eq!(cluster.alter_isr(id, &[1]).expect("recovered").recovery_state, LeaderRecoveryState::Recovered);
+}
+
+#[test]
+fn preferred_leaders_come_back() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let elect = |cluster: &mut Cluster| {
+        let partitions = Some(vec![TopicPartition { topic: "t".into(), partition: 0 }]);
+        let request = ElectLeadersRequest { election: ElectionRequest::Preferred, partitions };
+        match cluster.ask(ControllerRequest::ElectLeaders(request)) {
+            Ok(ControllerResponse::ElectLeaders(mut results)) => results.remove(0).1,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(elect(&mut cluster), Err(ControllerError::ElectionNotNeeded));
+    cluster.fence(1);
+    assert_eq!(elect(&mut cluster), Err(ControllerError::PreferredLeaderNotAvailable));
+    cluster.heartbeat(1);
+    cluster.alter_isr(id, &[2, 3, 1]).expect("caught up");
+    cluster.now += Duration::from_secs(5);
+    assert_eq!(cluster.ask(ControllerRequest::RebalanceLeaders), Ok(ControllerResponse::Rebalanced(1)));
+    assert_eq!(cluster.partition(id).leader, NodeId(1));
+}
+
+// ---- topics ----
+
+#[test]
+fn bad_topics_get_kafkas_errors() {
+    let mut cluster = Cluster::with_brokers(3);
+    cluster.create(named("a.b", 2, 3)).expect("created");
+    let errors: Vec<ControllerError> = [
+        named("", 1, 1),
+        named("..", 1, 1),
+        named("a/b", 1, 1),
+        named(&"x".repeat(250), 1, 1),
+        named("a_b", 1, 1),
+        named("a.b", 1, 1),
+        named("c", 0, 1),
+        named("c", 1, 0),
+        named("c", 1, 4),
+        named("c", 10_001, 1),
+        NewTopic { configs: BTreeMap::from([("retention.ms".into(), Some("x".into()))]), ..named("c", 1, 1) },
+        NewTopic { assignments: BTreeMap::from([(0, vec![NodeId(9)])]), ..named("c", -1, -1) },
+        NewTopic { assignments: BTreeMap::from([(1, vec![NodeId(1)])]), ..named("c", -1, -1) },
+    ]
+    .into_iter()
+    .map(|topic| cluster.create(topic).expect_err("refused"))
+    .collect();
+    use ControllerError::*;
+    assert!(matches!(
+        &errors[..],
+        [
+            InvalidTopic(_),
+            InvalidTopic(_),
+            InvalidTopic(_),
+            InvalidTopic(_),
+            InvalidTopic(_),
+            TopicAlreadyExists(_),
+            InvalidPartitions(_),
+            InvalidReplicationFactor(_),
+            InvalidReplicationFactor(_),
+            PolicyViolation(_),
+            InvalidConfig(_),
+            InvalidReplicaAssignment(_),
+            InvalidReplicaAssignment(_),
+        ]
+    ));
+    assert_eq!(cluster.image.topics.len(), 1);
+}
+
+#[test]
+fn defaults_fit_the_cluster() {
+    let mut three = Cluster::with_brokers(3);
+    assert_eq!(three.create(named("t", -1, -1)).expect("created").replication_factor, 3);
+    let mut one = Cluster::with_brokers(1);
+    assert_eq!(one.create(named("t", -1, -1)).expect("created").replication_factor, 1);
+    // Two of three voters have not arrived: not a reason for a topic with one replica.
+    let mut filling = Cluster::formed(3);
+    filling.start(1);
+    assert!(matches!(filling.create(named("t", -1, -1)), Err(ControllerError::InvalidReplicationFactor(_))));
+}
+
+#[test]
+fn internal_topics_wait_for_brokers() {
+    let mut cluster = Cluster::formed(3);
+    let request = || {
+        ControllerRequest::EnsureInternalTopic(EnsureInternalTopicRequest {
+            name: "__consumer_offsets".into(),
+            partitions: 50,
+            replication_factor: 3,
+            configs: BTreeMap::from([("cleanup.policy".into(), Some("compact".into()))]),
+        })
+    };
+    for id in [1, 2] {
+        cluster.start(id);
+        assert!(matches!(cluster.ask(request()), Err(ControllerError::NotReady(_))));
+    }
+    cluster.start(3);
+    let first = cluster.ask(request()).expect("created");
+    assert_eq!(cluster.ask(request()), Ok(first), "it is made once");
+    let topic = cluster.image.topics.by_name("__consumer_offsets").expect("created").clone();
+    assert!(topic.partitions.iter().all(|p| p.replicas.len() == 3));
+    let mut one = Cluster::with_brokers(1);
+    one.ask(request()).expect("a one-node cluster uses one replica");
+}
+
+#[test]
+fn topics_grow_and_go() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create(named("t", 2, 2)).expect("created").id;
+    let grow = |cluster: &mut Cluster, count| {
+        let topics = vec![NewPartitions { topic: "t".into(), count, assignments: vec![] }];
+        match cluster.ask(ControllerRequest::CreatePartitions(CreatePartitionsRequest { topics, validate_only: false }))
+        {
+            Ok(ControllerResponse::CreatePartitions(mut results)) => results.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(grow(&mut cluster, 2), Err(ControllerError::InvalidPartitions(_))));
+    grow(&mut cluster, 5).expect("grown");
+    let topic = cluster.image.topics.by_id(id).expect("there").clone();
+    assert_eq!((topic.partitions.len(), topic.partitions[4].replicas.len()), (5, 2));
+    let delete = |cluster: &mut Cluster| {
+        let topics = vec![TopicRef::Id(id), TopicRef::Name("nope".into())];
+        match cluster.ask(ControllerRequest::DeleteTopics { topics }) {
+            Ok(ControllerResponse::DeleteTopics(results)) => results,
+            other => panic!("{other:?}"),
+        }
+    };
+    let results = delete(&mut cluster);
+    assert!(results[0].is_ok());
+    assert_eq!(results[1], Err(ControllerError::UnknownTopicOrPartition));
+    assert_eq!(delete(&mut cluster)[0], Err(ControllerError::UnknownTopicId));
+}
+
+#[test]
+fn requests_of_one_batch_see_each_other() {
+    let mut cluster = Cluster::with_brokers(3);
+    let mut batch = Batch::new(cluster.image.clone());
+    let create =
+        ControllerRequest::CreateTopics(CreateTopicsRequest { topics: vec![named("t", 1, 3)], validate_only: false });
+    let mut answers = Vec::new();
+    for request in [&create, &create] {
+        match cluster.controller.handle(&mut batch, request, cluster.now) {
+            Ok(ControllerResponse::CreateTopics(results)) => answers.extend(results),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[1], Err(ControllerError::TopicAlreadyExists("t".into())));
+    let (broker, epoch) = (NodeId(1), cluster.epochs[&NodeId(1)]);
+    let allocate = ControllerRequest::AllocateProducerIds { broker, epoch };
+    let blocks: Vec<Answer> =
+        [&allocate, &allocate].map(|r| cluster.controller.handle(&mut batch, r, cluster.now)).into();
+    let block = |first| Ok(ControllerResponse::ProducerIds { first, count: PRODUCER_ID_BLOCK });
+    assert_eq!(blocks, [block(0), block(1000)]);
+    let again = cluster.registration(4, &[(directory(4, 0), DirectoryState::Online)]);
+    let again = ControllerRequest::RegisterBroker(again);
+    assert!(cluster.controller.handle(&mut batch, &again, cluster.now).is_ok());
+    let twice = cluster.controller.handle(&mut batch, &again, cluster.now);
+    assert!(matches!(twice, Err(ControllerError::NotReady(_))), "one epoch, one life: {twice:?}");
+    cluster.commit(batch.into_records());
+    assert_eq!(cluster.image.next_producer_id, 2000);
+}
+
+#[test]
+fn configs_are_checked_and_lists_grow_and_shrink() {
+    let mut cluster = Cluster::with_brokers(1);
+    cluster.create(named("t", 1, 1)).expect("created");
+    let topic = ConfigResource::topic("t");
+    let mut set = |name: &str, op| cluster.set_config(topic.clone(), name, op);
+    assert!(matches!(set("nope", ConfigOp::Set("1".into())), Err(ControllerError::InvalidConfig(_))));
+    assert!(matches!(set("retention.ms", ConfigOp::Append("1".into())), Err(ControllerError::InvalidConfig(_))));
+    set("cleanup.policy", ConfigOp::Append("compact".into())).expect("appended to the default");
+    assert_eq!(cluster.image.topic_config("t", "cleanup.policy"), Some("delete,compact"));
+    let mut set = |name: &str, op| cluster.set_config(topic.clone(), name, op);
+    set("cleanup.policy", ConfigOp::Subtract("delete".into())).expect("subtracted");
+    assert_eq!(cluster.image.topic_config("t", "cleanup.policy"), Some("compact"));
+    let unknown = cluster.set_config(ConfigResource::topic("x"), "retention.ms", ConfigOp::Delete);
+    assert_eq!(unknown, Err(ControllerError::UnknownTopicOrPartition));
+    cluster
+        .set_config(ConfigResource::cluster(), "log.retention.ms", ConfigOp::Set("5".into()))
+        .expect("the cluster's default");
+    assert_eq!(cluster.image.topic_config("t", "retention.ms"), Some("5"));
+}

@@ -1,0 +1,410 @@
+//! [`MetadataQuorum`]: a voter's handle to everything in this room.
+
+use super::config::QuorumConfig;
+use super::controller_task::{ControllerTask, QUEUE, Submission};
+use super::error::{LeaderHint, QuorumError};
+use super::formation::{Formation, Report, Standing};
+use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
+use super::log_store::{LogStore, meta};
+use super::network::{Network, Peers};
+use super::service::Service;
+use super::snapshot_store::SnapshotStore;
+use super::state_machine::{Snapshots, StateMachine};
+use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
+use super::transport::QuorumTransport;
+use super::types::{QuorumNode, TokioRuntime, TypeConfig};
+use crate::controller::{Controller, ControllerError, ControllerRequest, ControllerResponse};
+use crate::delta::{MetadataLoader, MetadataPublisher};
+use crate::ids::{BrokerEpoch, ClusterId, MetadataOffset, NodeId, QuorumNodeId};
+use crate::image::MetadataImage;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A new voter must have caught up within this time.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+/// Who leads, as this node knows it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Leadership {
+    /// The term, which is the controller epoch.
+    pub term: u64,
+    /// The leader, if one is known.
+    pub leader: Option<LeaderHint>,
+    /// Whether this node is the active controller: it leads and has applied its own term's first entry.
+    pub active: bool,
+    /// The voters.
+    pub voters: Vec<LeaderHint>,
+    /// Why Raft has stopped here, if it has.
+    pub failure: Option<String>,
+}
+
+/// The quorum's state for people and metrics.
+#[derive(Clone, PartialEq, Debug)]
+pub struct QuorumStatus {
+    /// This node.
+    pub me: QuorumNodeId,
+    /// The cluster, once it is known.
+    pub cluster_id: Option<ClusterId>,
+    /// What this node keeps about the cluster, and why it waits if it does.
+    pub formation: FormationStatus,
+    /// Who leads.
+    pub leadership: Leadership,
+    /// The last entry in this node's log; −1 before the first.
+    pub log_end: MetadataOffset,
+    /// The last entry known here to be committed; −1 before the first.
+    pub committed: MetadataOffset,
+    /// The last entry applied here; −1 before the first.
+    pub applied: MetadataOffset,
+    /// The last entry in the current snapshot; −1 without one.
+    pub snapshot: MetadataOffset,
+    /// On the leader: how far each voter's log is known to agree with its own; −1 when unknown.
+    pub replicated: BTreeMap<QuorumNodeId, MetadataOffset>,
+    /// The offset each observer asked this node for last.
+    pub observers: BTreeMap<NodeId, MetadataOffset>,
+}
+
+/// A voter. Cheap to clone.
+///
+/// [`stop`](Self::stop) closes the disk, so that the same directory can be opened by another [`start`](Self::start) in this process: that is how a node
+/// comes back after its disk was full.
+pub struct MetadataQuorum<Rt: AsyncRuntime = TokioRuntime> {
+    inner: Arc<Inner<Rt>>,
+}
+
+impl<Rt: AsyncRuntime> Clone for MetadataQuorum<Rt> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<Rt: AsyncRuntime> {
+    service: Service<Rt>,
+    leadership: watch::Receiver<Leadership>,
+    submissions: mpsc::Sender<Submission>,
+    election_max: Duration,
+    stop: CancellationToken,
+    tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
+}
+
+/// Everything a voter is made of.
+pub struct QuorumParts {
+    /// Its settings.
+    pub config: QuorumConfig,
+    /// The metadata log's disk, just opened.
+    pub storage: Box<dyn QuorumStorage>,
+    /// Where its snapshots live.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// How it reaches the others.
+    pub transport: Arc<dyn QuorumTransport>,
+    /// Who acts on the metadata, in order.
+    pub publishers: Vec<Arc<dyn MetadataPublisher>>,
+    /// Decides while this node is the active one.
+    pub controller: Controller,
+}
+
+impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
+    /// Opens the node's Raft state and begins to take part. The cluster may not be formed yet when this returns.
+    pub async fn start(parts: QuorumParts) -> Result<Self, QuorumError> {
+        let QuorumParts { config, storage, snapshots, transport, publishers, controller } = parts;
+        let raft_config = Arc::new(config.openraft()?);
+        let (log, saved) = LogStore::<Rt>::open(storage, config.execution).await?;
+        let standing = standing(&saved)?;
+        let snapshots =
+            Snapshots::open(snapshots, config.execution).map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let peers = Arc::new(Peers {
+            me: config.me,
+            transport,
+            cluster_id: RwLock::new(standing.cluster_id().unwrap_or(ClusterId::NONE)),
+            timeouts: config.timeouts(),
+            sessions: AtomicU64::new(0),
+        });
+        let (image_tx, image) = watch::channel(MetadataImage::empty());
+        let mut loader = MetadataLoader::new(MetadataImage::empty());
+        publishers.into_iter().for_each(|publisher| loader.add_publisher(publisher));
+        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx);
+        let network = Network::<Rt>::new(peers.clone());
+        let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
+            .await
+            .map_err(|e| QuorumError::Stopped(e.to_string()))?;
+        let formation = Formation::new(config.me, config.voters.clone(), standing, config.new_cluster_id);
+        let voters = config.voters.clone();
+        let retry = config.formation_retry;
+        let (forming, formation) =
+            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), retry);
+        let stop = CancellationToken::new();
+        let (leadership_tx, leadership) = watch::channel(Leadership::default());
+        let (submissions, queue) = mpsc::channel(QUEUE);
+        let controller_task = ControllerTask::<Rt> {
+            raft: raft.clone(),
+            peers: peers.clone(),
+            image: image.clone(),
+            leadership: leadership.clone(),
+            queue,
+            controller,
+            tick: config.controller_tick,
+            stop: stop.clone(),
+            began: openraft::async_runtime::Instant::now(),
+        };
+        let tasks = vec![
+            Rt::spawn(until::<Rt>(stop.clone(), forming.run())),
+            Rt::spawn(until::<Rt>(stop.clone(), watch_leadership(raft.clone(), leadership_tx))),
+            Rt::spawn(controller_task.run()),
+        ];
+        let service = Service::new(peers, raft, log, snapshots, formation, image);
+        let election_max = config.election_max;
+        let inner = Inner { service, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Closes everything; the disk can be opened anew when this returns. A leader should
+    /// [hand over](Self::transfer_leadership) first.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        if let Err(error) = self.inner.service.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end in order");
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for task in tasks {
+            let _ = task.await;
+        }
+        self.inner.service.log.close().await;
+    }
+
+    /// Answers a request that came over the transport.
+    pub fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
+        let inner = self.inner.clone();
+        async move { inner.service.handle(request).await }.boxed()
+    }
+
+    /// The metadata as of the last entry applied here.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.inner.service.image.borrow().clone()
+    }
+
+    /// Every new image; intermediate ones may be skipped.
+    pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.inner.service.image.clone()
+    }
+
+    /// Waits until the entry at `offset` is applied here.
+    pub async fn wait_for(&self, offset: MetadataOffset) -> Result<(), QuorumError> {
+        let mut images = self.images();
+        let applied = images.wait_for(|image| image.offset >= offset).await;
+        applied.map(|_| ()).map_err(|_| QuorumError::Stopped("it was stopped".into()))
+    }
+
+    /// Who leads, and whether it is this node; changes are seen through the watch.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Whether this node is the active controller.
+    pub fn is_active(&self) -> bool {
+        self.inner.leadership.borrow().active
+    }
+
+    /// Why Raft has stopped on this node, if it has: a failed disk, or an entry that cannot be applied.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.leadership.borrow().failure.clone()
+    }
+
+    /// The state of the first formation; changes are seen through the watch.
+    pub fn formation(&self) -> watch::Receiver<FormationStatus> {
+        self.inner.service.formation.status.clone()
+    }
+
+    /// The whole state, for people and metrics.
+    pub fn status(&self) -> QuorumStatus {
+        let service = &self.inner.service;
+        let metrics = service.raft.metrics().borrow_watched().clone();
+        let offset = |index: Option<u64>| MetadataOffset(index.and_then(|i| i64::try_from(i).ok()).unwrap_or(-1));
+        let cluster_id = *service.peers.cluster_id.read();
+        let replicated = metrics.replication.into_iter().flatten();
+        QuorumStatus {
+            me: service.peers.me,
+            cluster_id: (cluster_id != ClusterId::NONE).then_some(cluster_id),
+            formation: service.formation.status.borrow().clone(),
+            leadership: self.inner.leadership.borrow().clone(),
+            log_end: offset(metrics.last_log_index),
+            committed: offset(metrics.local_committed.map(|id| id.index)),
+            applied: service.applied(),
+            snapshot: offset(metrics.snapshot.map(|id| id.index)),
+            replicated: replicated.map(|(id, matched)| (id, offset(matched.map(|id| id.index)))).collect(),
+            observers: service.observers(),
+        }
+    }
+
+    /// Has the active controller carry out `request`, if that is this node; answered after it was applied here.
+    ///
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn submit(&self, request: ControllerRequest) -> Result<ControllerResponse, QuorumError> {
+        let leadership = self.inner.leadership.borrow().clone();
+        if let Some(failure) = leadership.failure {
+            return Err(QuorumError::Stopped(failure));
+        }
+        if !leadership.active {
+            return Err(QuorumError::NotController(leadership.leader));
+        }
+        let (answer, result) = oneshot::channel();
+        match self.inner.submissions.try_send(Submission::Request(Box::new(request), answer)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let busy = ControllerError::NotReady("the controller's queue is full".into());
+                return Err(QuorumError::Refused(busy));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(QuorumError::NotController(None)),
+        }
+        result.await.unwrap_or(Err(QuorumError::NotController(None)))
+    }
+
+    /// Tells the active controller, if it is this node, that a broker's heartbeat connection has closed.
+    ///
+    /// Only evidence: lost when the queue is full.
+    pub fn heartbeat_connection_closed(&self, id: NodeId, epoch: BrokerEpoch) {
+        let _ = self.inner.submissions.try_send(Submission::HeartbeatConnectionClosed(id, epoch));
+    }
+
+    /// Hands the leadership to the voter that is furthest, if this node has it; returns whether it is gone.
+    pub async fn transfer_leadership(&self) -> bool {
+        let me = self.inner.service.peers.me;
+        let metrics = self.inner.service.raft.metrics().borrow_watched().clone();
+        let voters: BTreeSet<QuorumNodeId> = metrics.membership_config.voter_ids().collect();
+        let replicated = metrics.replication.into_iter().flatten();
+        let next = replicated.filter(|(id, _)| *id != me && voters.contains(id)).max_by_key(|(_, matched)| *matched);
+        let Some((next, _)) = next else { return !self.is_leader() };
+        tracing::info!(to = %next, "handing over the leadership");
+        if self.inner.service.raft.trigger().transfer_leader(next).await.is_err() {
+            return !self.is_leader();
+        }
+        let mut leadership = self.leadership();
+        let gone = leadership.wait_for(|l| l.leader.as_ref().is_some_and(|leader| leader.id != me));
+        let _ = Rt::timeout(self.inner.election_max * 5, async move { gone.await.map(|_| ()) }).await;
+        !self.is_leader()
+    }
+
+    /// For tests that go behind the controller's back.
+    #[cfg(test)]
+    pub(super) fn raft(&self) -> &Raft<Rt> {
+        &self.inner.service.raft
+    }
+
+    fn is_leader(&self) -> bool {
+        self.inner.service.raft.is_leader()
+    }
+
+    /// Asks the node at this address who it is and what it keeps.
+    pub async fn identify(&self, node_id: NodeId, node: &QuorumNode) -> Option<Report> {
+        ask_one::<Rt>(&self.inner.service.peers, node_id, node).await
+    }
+
+    /// Puts a voter's new identity in the place of its old one, on the active controller: the new one first catches up,
+    /// then one joint change takes it in and the old one out. Asked again, it goes on where it was.
+    pub async fn replace_voter(
+        &self,
+        old: QuorumNodeId,
+        new: QuorumNodeId,
+        node: QuorumNode,
+    ) -> Result<(), QuorumError> {
+        let leadership = self.inner.leadership.borrow().clone();
+        if !leadership.active {
+            return Err(QuorumError::NotController(leadership.leader));
+        }
+        let raft = &self.inner.service.raft;
+        let mut voters: BTreeSet<QuorumNodeId> = leadership.voters.iter().map(|hint| hint.id).collect();
+        let had_old = voters.remove(&old);
+        if !voters.insert(new) && !had_old {
+            return Ok(());
+        }
+        if !had_old {
+            return Err(QuorumError::Voters(format!("{old} is no voter")));
+        }
+        let report = self.identify(new.node_id, &node).await;
+        let mine = *self.inner.service.peers.cluster_id.read();
+        match report {
+            Some(report) if report.id == new && report.standing.cluster_id() == Some(mine) => {}
+            Some(report) => {
+                let what = format!("at {} answers {}, which keeps {}", node.address, report.id, report.standing);
+                return Err(QuorumError::Voters(what));
+            }
+            None => return Err(QuorumError::Voters(format!("no answer from {} at {}", new, node.address))),
+        }
+        match Rt::timeout(CATCH_UP, raft.add_learner(new, node, true)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(QuorumError::Voters(error.to_string())),
+            Err(_) => return Err(QuorumError::Voters(format!("{new} does not catch up"))),
+        }
+        let changed = raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
+        changed.map(|_| ()).map_err(|e| QuorumError::Voters(e.to_string()))?;
+        tracing::info!(%old, %new, "replaced a voter");
+        Ok(())
+    }
+}
+
+/// Runs `work` until it ends or the node stops.
+async fn until<Rt: AsyncRuntime>(stop: CancellationToken, work: impl Future<Output = ()> + Send) {
+    match Rt::select2(Box::pin(stop.cancelled()), Box::pin(work)).await {
+        Select2::First(()) | Select2::Second(()) => {}
+    }
+}
+
+/// What the disk says this node is.
+fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
+    let kept: Standing = meta(saved, MetaKey::Formation)?.unwrap_or_default();
+    let has_raft_state = saved.log.is_some() || saved.meta.keys().any(|key| *key != MetaKey::Formation);
+    match kept {
+        // A log without a cluster: somebody else's directory, or half of one.
+        Standing::Empty if has_raft_state => {
+            Err(QuorumStorageError::Corrupt("there is a log, but no word of its cluster".into()))
+        }
+        // The process ended between the first write of Raft and keeping that it had begun.
+        Standing::Prepared(set) if has_raft_state => Ok(Standing::Formed(set.cluster_id)),
+        other => Ok(other),
+    }
+}
+
+/// Mirrors openraft's metrics, as far as they concern leadership.
+async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::Sender<Leadership>) {
+    let mut metrics = raft.metrics();
+    drop(raft);
+    loop {
+        let now = leadership_of(&metrics.borrow_and_update());
+        leadership.send_if_modified(|old| {
+            let changed = *old != now;
+            if changed {
+                *old = now;
+            }
+            changed
+        });
+        if metrics.changed().await.is_err() {
+            leadership.send_modify(|l| {
+                l.active = false;
+                l.failure.get_or_insert_with(|| "it was stopped".into());
+            });
+            return;
+        }
+    }
+}
+
+fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Leadership {
+    let membership = metrics.membership_config.membership();
+    let hint = |id: QuorumNodeId| LeaderHint { id, node: membership.get_node(&id).cloned().unwrap_or_default() };
+    let applied_term = metrics.last_applied.map(|id| id.leader_id.term);
+    let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
+    Leadership {
+        term: metrics.current_term,
+        leader: metrics.current_leader.map(hint),
+        active: failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term),
+        voters: metrics.membership_config.voter_ids().map(hint).collect(),
+        failure,
+    }
+}

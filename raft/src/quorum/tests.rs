@@ -1,0 +1,690 @@
+//! Whole quorums on one thread: virtual time, seeded randomness, a network and disks in memory, the shipped code.
+
+use super::codec::Encode as _;
+use super::types::Decision;
+use super::wire::{Envelope, Reply, Request};
+use super::*;
+use crate::controller::{
+    ConfigChange, ConfigOp, Controller, ControllerConfig, ControllerRequest, ControllerResponse,
+    IncrementalAlterConfigsRequest,
+};
+use crate::delta::{MetadataDelta, MetadataPublisher};
+use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId, QuorumNodeId};
+use crate::image::MetadataImage;
+use crate::record::ConfigResource;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use openraft::AsyncRuntime;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+type Rt = DeterministicRng<TokioRuntime>;
+type Voter = MetadataQuorum<Rt>;
+
+/// Virtual time a condition may take: far above every timeout, so that only what never happens fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a scenario on virtual time for several seeds.
+fn simulate<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
+    for seed in 0..4 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime").block_on(Rt::scope(seed, scenario()));
+    }
+}
+
+/// The network: who runs at which id, and which ways are cut.
+#[derive(Default)]
+struct Hub {
+    running: Mutex<BTreeMap<NodeId, Voter>>,
+    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+}
+
+struct Wire {
+    from: NodeId,
+    hub: Arc<Hub>,
+}
+
+impl QuorumTransport for Wire {
+    fn call<'a>(
+        &'a self,
+        to: NodeId,
+        _: &'a QuorumNode,
+        request: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, TransportError>> {
+        async move {
+            // Latency: without it virtual time would stand still between a request and its answer.
+            Rt::sleep(Duration::from_micros(300)).await;
+            let lost = |from, to| self.hub.cut.lock().contains(&(from, to));
+            if lost(self.from, to) {
+                std::future::pending::<()>().await; // packets vanish; nobody says so
+            }
+            let voter = self.hub.running.lock().get(&to).cloned();
+            let voter = voter.ok_or_else(|| TransportError::Unreachable("connection refused".into()))?;
+            let reply = voter.handle(request).await;
+            if lost(to, self.from) {
+                std::future::pending::<()>().await;
+            }
+            Ok(reply)
+        }
+        .boxed()
+    }
+}
+
+/// Checks that deltas follow each other without a gap.
+#[derive(Default)]
+struct Recorder {
+    images: Mutex<Vec<Arc<MetadataImage>>>,
+}
+
+impl MetadataPublisher for Recorder {
+    fn name(&self) -> &str {
+        "recorder"
+    }
+    fn on_metadata_update(&self, _: &MetadataDelta, image: &Arc<MetadataImage>) {
+        let mut images = self.images.lock();
+        assert!(images.last().is_none_or(|last| last.offset < image.offset), "the log went backwards");
+        images.push(image.clone());
+    }
+}
+
+struct Machine {
+    directory: u128,
+    disk: MemoryDisk,
+    snapshots: MemorySnapshots,
+}
+
+struct Cluster {
+    hub: Arc<Hub>,
+    machines: BTreeMap<NodeId, Machine>,
+    next_directory: u128,
+    tune: fn(&mut QuorumConfig),
+}
+
+const KEY: &str = "log.retention.ms";
+
+impl Cluster {
+    fn new(n: i32) -> Self {
+        let mut cluster = Self { hub: Arc::default(), machines: BTreeMap::new(), next_directory: 100, tune: |_| () };
+        for i in 1..=n {
+            let machine =
+                Machine { directory: i as u128, disk: MemoryDisk::new(), snapshots: MemorySnapshots::default() };
+            cluster.machines.insert(NodeId(i), machine);
+        }
+        cluster
+    }
+
+    /// `n` voters that form a cluster and have an active controller.
+    async fn formed(n: i32) -> Self {
+        Self::formed_with(n, |_| ()).await
+    }
+
+    async fn formed_with(n: i32, tune: fn(&mut QuorumConfig)) -> Self {
+        let mut cluster = Self::new(n);
+        cluster.tune = tune;
+        for i in 1..=n {
+            cluster.start(i).await;
+        }
+        cluster.active().await;
+        cluster
+    }
+
+    fn id(&self, i: i32) -> QuorumNodeId {
+        let directory_id = DirectoryId(Uuid::from_u128(self.machines[&NodeId(i)].directory));
+        QuorumNodeId { node_id: NodeId(i), directory_id }
+    }
+
+    fn voters(&self) -> BTreeMap<NodeId, QuorumNode> {
+        self.machines.keys().map(|id| (*id, QuorumNode { address: format!("node{id}:9") })).collect()
+    }
+
+    async fn start(&self, i: i32) -> Voter {
+        let machine = &self.machines[&NodeId(i)];
+        let mut config = QuorumConfig::new(self.id(i), self.voters(), ClusterId(Uuid::from_u128(machine.directory)));
+        config.execution = StorageExecution::Inline;
+        (self.tune)(&mut config);
+        let parts = QuorumParts {
+            config,
+            storage: Box::new(machine.disk.open()),
+            snapshots: Arc::new(machine.snapshots.clone()),
+            transport: Arc::new(Wire { from: NodeId(i), hub: self.hub.clone() }),
+            publishers: vec![Arc::new(Recorder::default())],
+            controller: Controller::new(ControllerConfig::default(), [7; 32]),
+        };
+        let voter = Voter::start(parts).await.expect("starts");
+        self.hub.running.lock().insert(NodeId(i), voter.clone());
+        voter
+    }
+
+    /// Cuts the power of a node.
+    async fn kill(&self, i: i32) {
+        self.machines[&NodeId(i)].disk.crash();
+        let voter = self.hub.running.lock().remove(&NodeId(i));
+        if let Some(voter) = voter {
+            voter.stop().await;
+        }
+    }
+
+    fn wipe(&mut self, i: i32) {
+        self.next_directory += 1;
+        let machine = self.machines.get_mut(&NodeId(i)).expect("a machine");
+        machine.disk.wipe();
+        machine.snapshots.wipe();
+        machine.directory = self.next_directory;
+    }
+
+    fn voter(&self, i: i32) -> Voter {
+        self.hub.running.lock()[&NodeId(i)].clone()
+    }
+
+    fn running(&self) -> Vec<Voter> {
+        self.hub.running.lock().values().cloned().collect()
+    }
+
+    /// Waits for a condition, on virtual time.
+    async fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            assert!(
+                waited < PATIENCE,
+                "never: {what}\n{:#?}",
+                self.running().iter().map(Voter::status).collect::<Vec<_>>()
+            );
+            Rt::sleep(Duration::from_millis(5)).await;
+            waited += Duration::from_millis(5);
+        }
+    }
+
+    /// The number of the active controller.
+    async fn active(&self) -> i32 {
+        self.until("an active controller", || {
+            self.running().iter().find(|v| v.is_active()).map(|v| v.status().me.node_id.0)
+        })
+        .await
+    }
+
+    /// An active controller that is not `old`, in a later term.
+    async fn next_active(&self, old: i32, term: u64) -> i32 {
+        self.until("another active controller", || {
+            let other = |v: &&Voter| {
+                let status = v.status();
+                status.leadership.active && status.me.node_id.0 != old && status.leadership.term > term
+            };
+            self.running().iter().find(other).map(|v| v.status().me.node_id.0)
+        })
+        .await
+    }
+
+    /// Writes through whoever is active, again until it is carried out.
+    async fn write(&self, value: u64) {
+        let mut tries = 0;
+        loop {
+            let active = self.active().await;
+            match self.voter(active).submit(set(value)).await {
+                Ok(response) => {
+                    assert_eq!(response, ControllerResponse::AlterConfigs(vec![Ok(())]));
+                    return;
+                }
+                Err(QuorumError::NotController(_)) if tries < 100 => tries += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Waits until everybody who runs has the value, and the same image.
+    async fn agree(&self, value: u64) {
+        self.until("all have the value", || {
+            self.running().iter().all(|v| value_of(&v.image()) == Some(value)).then_some(())
+        })
+        .await;
+        self.until("all have the same image", || {
+            let images: Vec<_> = self.running().iter().map(Voter::image).collect();
+            images.iter().all(|image| *image == images[0]).then_some(())
+        })
+        .await;
+    }
+}
+
+fn set(value: u64) -> ControllerRequest {
+    let change = ConfigChange { name: KEY.into(), op: ConfigOp::Set(value.to_string()) };
+    let resources = vec![(ConfigResource::cluster(), vec![change])];
+    ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest { resources, validate_only: false })
+}
+
+fn value_of(image: &MetadataImage) -> Option<u64> {
+    image.configs.cluster(KEY).and_then(|value| value.parse().ok())
+}
+
+#[test]
+fn three_nodes_form_elect_and_replicate() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.write(2).await;
+        cluster.agree(2).await;
+        let image = cluster.voter(1).image();
+        assert_eq!(image.cluster.cluster_id(), cluster.voter(2).status().cluster_id);
+        assert_eq!(image.cluster.formation().expect("formed").voters.len(), 3);
+    });
+}
+
+#[test]
+fn one_node_is_a_cluster() {
+    simulate(|| async {
+        let cluster = Cluster::formed(1).await;
+        cluster.write(1).await;
+        cluster.kill(1).await;
+        cluster.start(1).await;
+        cluster.agree(1).await;
+        cluster.write(2).await;
+    });
+}
+
+#[test]
+fn nothing_forms_while_a_voter_is_away_and_the_node_says_why() {
+    simulate(|| async {
+        let cluster = Cluster::new(3);
+        cluster.start(1).await;
+        cluster.start(3).await;
+        Rt::sleep(Duration::from_secs(5)).await;
+        for voter in cluster.running() {
+            assert_eq!(voter.status().cluster_id, None);
+            let why = voter.formation().borrow().why.clone();
+            assert!(why.contains("no answer from node 2"), "{why}");
+        }
+        cluster.start(2).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+    });
+}
+
+#[test]
+fn the_quorum_survives_its_leader() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        cluster.kill(old).await;
+        cluster.next_active(old, term).await;
+        cluster.write(2).await;
+        cluster.start(old).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_loss_of_all_power() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        for value in 1..20 {
+            cluster.write(value).await;
+        }
+        for i in 1..=3 {
+            cluster.machines[&NodeId(i)].disk.crash();
+        }
+        for i in 1..=3 {
+            cluster.kill(i).await;
+        }
+        for i in 1..=3 {
+            cluster.start(i).await;
+        }
+        cluster.agree(19).await;
+        cluster.write(20).await;
+    });
+}
+
+#[test]
+fn a_disk_that_lies_about_sync_is_seen_to_lose_data() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        cluster.machines.values().for_each(|machine| machine.disk.lie_about_sync());
+        cluster.write(2).await;
+        for i in 1..=3 {
+            cluster.kill(i).await;
+        }
+        for i in 1..=3 {
+            cluster.start(i).await;
+        }
+        cluster.agree(1).await;
+    });
+}
+
+#[test]
+fn a_wiped_voter_is_nobody_until_it_is_taken_in_by_its_new_name() {
+    simulate(|| async {
+        let mut cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let old = cluster.id(3);
+        cluster.kill(3).await;
+        cluster.wipe(3);
+        cluster.start(3).await;
+        let new = cluster.id(3);
+        cluster.until("it knows the cluster", || cluster.voter(3).status().cluster_id).await;
+        assert!(matches!(cluster.voter(3).status().formation.report.standing, Standing::Joined(_)));
+
+        // It does not answer for its old self.
+        let cluster_id = cluster.voter(1).status().cluster_id.expect("formed");
+        let envelope = Envelope { cluster_id, target: old, sender: cluster.id(1) };
+        let reply = cluster.voter(3).handle(envelope.seal(&Request::Ask)).await;
+        assert_eq!(Reply::open(reply), Ok(Reply::Refused(Refused::Identity(new))));
+
+        // And does not count: with one more voter down there is no quorum.
+        cluster.kill(2).await;
+        Rt::sleep(Duration::from_secs(5)).await;
+        let leads = |i: i32| cluster.voter(i).status().leadership.active;
+        assert!(!leads(3));
+        if leads(1) {
+            let outcome = Rt::timeout(Duration::from_secs(5), cluster.voter(1).submit(set(9))).await;
+            assert!(!matches!(outcome, Ok(Ok(_))), "one of three cannot commit");
+        }
+        cluster.start(2).await;
+        cluster.write(2).await;
+
+        let node = cluster.voters()[&NodeId(3)].clone();
+        loop {
+            let active = cluster.voter(cluster.active().await);
+            match active.replace_voter(old, new, node.clone()).await {
+                Ok(()) => break,
+                Err(QuorumError::NotController(_) | QuorumError::Voters(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let voters = |v: &Voter| v.status().leadership.voters.iter().map(|hint| hint.id).collect::<BTreeSet<_>>();
+        cluster
+            .until("everybody knows", || cluster.running().iter().all(|v| voters(v).contains(&new)).then_some(()))
+            .await;
+        assert!(cluster.running().iter().all(|v| !voters(v).contains(&old)));
+        cluster.kill(2).await;
+        cluster.write(3).await;
+        cluster.agree(3).await;
+    });
+}
+
+#[test]
+fn two_wiped_voters_of_three_do_not_form_a_second_cluster() {
+    simulate(|| async {
+        let mut cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let cluster_id = cluster.voter(1).status().cluster_id;
+        for i in 1..=3 {
+            cluster.kill(i).await;
+        }
+        cluster.wipe(1);
+        cluster.wipe(2);
+        cluster.start(1).await;
+        cluster.start(2).await;
+        Rt::sleep(Duration::from_secs(5)).await;
+        assert!(cluster.running().iter().all(|v| v.status().cluster_id.is_none()));
+        cluster.start(3).await;
+        cluster
+            .until("they see the cluster", || {
+                cluster.running().iter().all(|v| v.status().cluster_id == cluster_id).then_some(())
+            })
+            .await;
+        Rt::sleep(Duration::from_secs(5)).await;
+        assert!(cluster.running().iter().all(|v| !v.is_active()), "the quorum is lost, and nobody pretends otherwise");
+    });
+}
+
+#[test]
+fn a_node_that_missed_the_purged_log_gets_a_snapshot() {
+    simulate(|| async {
+        let tune = |config: &mut QuorumConfig| (config.snapshot_after, config.keep_entries) = (20, 5);
+        let cluster = Cluster::formed_with(3, tune).await;
+        cluster.write(1).await;
+        let away = cluster.active().await % 3 + 1;
+        cluster.kill(away).await;
+        for value in 2..100 {
+            cluster.write(value).await;
+        }
+        let active = cluster.active().await;
+        cluster.until("a purge", || (cluster.voter(active).status().snapshot.0 > 50).then_some(())).await;
+        cluster.start(away).await;
+        cluster.agree(99).await;
+        assert!(cluster.voter(away).status().snapshot.0 > 0, "it came by snapshot");
+        // And from its own snapshot after a restart.
+        cluster.kill(away).await;
+        cluster.start(away).await;
+        cluster.agree(99).await;
+    });
+}
+
+#[test]
+fn an_observer_follows_through_snapshots_and_failures_and_keeps_to_its_cluster() {
+    simulate(|| async {
+        let tune = |config: &mut QuorumConfig| (config.snapshot_after, config.keep_entries) = (20, 5);
+        let cluster = Cluster::formed_with(3, tune).await;
+        for value in 1..60 {
+            cluster.write(value).await;
+        }
+        let me = QuorumNodeId { node_id: NodeId(9), directory_id: DirectoryId(Uuid::from_u128(9)) };
+        let follow = |cluster_id| {
+            let mut config = ObserverConfig::new(me, cluster.voters(), cluster_id);
+            config.execution = StorageExecution::Inline;
+            let wire = Arc::new(Wire { from: NodeId(9), hub: cluster.hub.clone() });
+            let recorder: Arc<dyn MetadataPublisher> = Arc::new(Recorder::default());
+            MetadataObserver::<Rt>::start(config, wire, Arc::new(MemorySnapshots::default()), vec![recorder])
+                .expect("starts")
+        };
+        let foreign = follow(Some(ClusterId(Uuid::from_u128(4711))));
+        let observer = follow(None);
+        cluster.until("it follows", || (value_of(&observer.image()) == Some(59)).then_some(())).await;
+        let active = cluster.active().await;
+        cluster.kill(active).await;
+        cluster.write(60).await;
+        cluster.until("it follows on", || (value_of(&observer.image()) == Some(60)).then_some(())).await;
+        assert_eq!(observer.status().borrow().cluster_id, cluster.running()[0].status().cluster_id);
+        assert!(cluster.running().iter().any(|v| v.status().observers.contains_key(&NodeId(9))));
+        assert_eq!(foreign.image().offset, MetadataOffset(-1), "another cluster's log is not for it");
+        observer.stop().await;
+        foreign.stop().await;
+    });
+}
+
+#[test]
+fn a_leader_hands_over_before_it_leaves() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        assert!(cluster.voter(old).transfer_leadership().await);
+        let new = cluster.next_active(old, term).await;
+        assert_ne!(new, old);
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn a_standby_names_the_controller() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let active = cluster.active().await;
+        let standby = cluster.voter(active % 3 + 1);
+        cluster.until("it knows the leader", || standby.status().leadership.leader).await;
+        match standby.submit(set(2)).await {
+            Err(QuorumError::NotController(Some(hint))) => assert_eq!(hint.id, cluster.id(active)),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn requests_that_wait_share_an_entry() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        let active = cluster.voter(cluster.active().await);
+        let before = active.image().offset;
+        let outcomes = join_all((0..200).map(|value| active.submit(set(value)))).await;
+        assert!(outcomes.iter().all(Result::is_ok));
+        let entries = active.image().offset.0 - before.0;
+        assert!(entries <= 4, "200 requests took {entries} entries");
+        assert_eq!(value_of(&active.image()), Some(199), "in the order they came");
+    });
+}
+
+#[test]
+fn an_isolated_leader_commits_nothing_and_its_requests_can_be_tried_again() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        for other in (1..=3).filter(|i| *i != old) {
+            cluster.hub.cut.lock().extend([(NodeId(old), NodeId(other)), (NodeId(other), NodeId(old))]);
+        }
+        let cut_off = cluster.voter(old);
+        let outcome = Rt::spawn(async move { cut_off.submit(set(666)).await });
+        let new = cluster.next_active(old, term).await;
+        cluster.voter(new).submit(set(2)).await.expect("the majority goes on");
+        cluster.hub.cut.lock().clear();
+        let outcome = outcome.await.expect("no panic");
+        assert!(matches!(outcome, Err(QuorumError::NotController(_))), "{outcome:?}");
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn an_isolated_leader_does_not_say_that_all_is_well() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        for other in (1..=3).filter(|i| *i != old) {
+            cluster.hub.cut.lock().extend([(NodeId(old), NodeId(other)), (NodeId(other), NodeId(old))]);
+        }
+        cluster.next_active(old, term).await;
+        // A request that writes nothing could be answered from memory; it needs the lease all the same.
+        let cut_off = cluster.voter(old);
+        let outcome = Rt::timeout(Duration::from_secs(5), cut_off.submit(ControllerRequest::ExpireSessions)).await;
+        assert!(!matches!(outcome, Ok(Ok(_))), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_leader_that_can_send_but_not_hear_does_not_block_the_others() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        for other in (1..=3).filter(|i| *i != old) {
+            cluster.hub.cut.lock().insert((NodeId(other), NodeId(old)));
+        }
+        let new = cluster.next_active(old, term).await;
+        cluster.voter(new).submit(set(5)).await.expect("the majority goes on");
+    });
+}
+
+#[test]
+fn a_node_whose_disk_fails_steps_aside_and_comes_back_in_the_same_process() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        let disk = cluster.machines[&NodeId(old)].disk.clone();
+        disk.set_fault(Some(Box::new(|_, _| Err(QuorumStorageError::DiskFull("no space left".into())))));
+        let _ = Rt::timeout(Duration::from_secs(1), cluster.voter(old).submit(set(2))).await;
+        cluster.until("it says so", || cluster.voter(old).failure()).await;
+        cluster.next_active(old, term).await;
+        cluster.write(3).await;
+        let failed = cluster.hub.running.lock().remove(&NodeId(old)).expect("runs");
+        failed.stop().await;
+        disk.set_fault(None);
+        cluster.start(old).await;
+        cluster.agree(3).await;
+        assert_eq!(cluster.voter(old).failure(), None);
+    });
+}
+
+#[test]
+fn an_entry_nobody_can_read_stops_the_node() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let active = cluster.voter(cluster.active().await);
+        active.raft().write(Decision(Bytes::from_static(b"\xffnot records"))).await.expect("sent");
+        // Every node stops that learns of the commit; the last one cannot learn of it without a leader.
+        let stopped = || cluster.running().iter().filter_map(Voter::failure).collect::<Vec<_>>();
+        let why = cluster.until("two stop", || Some(stopped()).filter(|why| why.len() >= 2)).await;
+        assert!(why.iter().all(|why| why.contains("cannot be applied")), "{why:?}");
+        let images = cluster.running().into_iter().map(|v| v.image());
+        assert!(images.into_iter().all(|image| value_of(&image) == Some(1)), "nothing of it was published");
+        assert!(matches!(active.submit(set(2)).await, Err(QuorumError::Stopped(_) | QuorumError::NotController(_))));
+    });
+}
+
+#[test]
+fn a_request_of_another_cluster_or_of_garbage_changes_nothing() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        let voter = cluster.voter(1);
+        let vote = super::types::VoteValue::new(1_000_000, cluster.id(2));
+        let request = Request::Vote { vote, last: None, transfer: true, pre: false };
+        let foreign = ClusterId(Uuid::from_u128(4711));
+        for cluster_id in [foreign, ClusterId::NONE] {
+            let envelope = Envelope { cluster_id, target: cluster.id(1), sender: cluster.id(2) };
+            let reply = Reply::open(voter.handle(envelope.seal(&request)).await).expect("a reply");
+            assert!(matches!(reply, Reply::Refused(Refused::Cluster(_))), "{reply:?}");
+        }
+        let envelope = Envelope { cluster_id: foreign, target: cluster.id(1), sender: cluster.id(2) };
+        let bytes = envelope.seal(&request);
+        for n in 0..bytes.len() {
+            let reply = Reply::open(voter.handle(bytes.slice(..n)).await).expect("a reply");
+            assert!(matches!(reply, Reply::Refused(_)), "{n} bytes: {reply:?}");
+        }
+        assert!(voter.status().leadership.term < 1_000_000);
+        assert!(!request.to_bytes().is_empty());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_runs_on_threads_and_files_and_reopens_them_in_the_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = MemoryDisk::new();
+    let me = QuorumNodeId { node_id: NodeId(1), directory_id: DirectoryId::random() };
+    let hub = Arc::new(Hub::default());
+    for round in 1..=3 {
+        let voters = BTreeMap::from([(NodeId(1), QuorumNode::default())]);
+        let mut config = QuorumConfig::new(me, voters, ClusterId::random());
+        config.snapshot_after = 10;
+        let parts = QuorumParts {
+            config,
+            storage: Box::new(disk.open()),
+            snapshots: Arc::new(SnapshotFiles::open(directory.path()).expect("opens")),
+            transport: Arc::new(Wire { from: NodeId(1), hub: hub.clone() }),
+            publishers: Vec::new(),
+            controller: Controller::new(ControllerConfig::default(), [7; 32]),
+        };
+        let voter: MetadataQuorum = MetadataQuorum::start(parts).await.expect("starts");
+        voter.leadership().wait_for(|l| l.active).await.expect("leads");
+        assert_eq!(value_of(&voter.image()), (round > 1).then_some(round * 100 - 81));
+        for value in 0..20 {
+            // On real time a stalled machine lets the lease run out; callers try again.
+            while let Err(error) = voter.submit(set(round * 100 + value)).await {
+                assert!(matches!(error, QuorumError::NotController(_)), "{error}");
+                tokio::task::yield_now().await;
+            }
+        }
+        voter.stop().await;
+        assert!(matches!(voter.submit(set(0)).await, Err(QuorumError::Stopped(_) | QuorumError::NotController(_))));
+    }
+    assert!(directory.path().join("metadata.snapshot").exists());
+}

@@ -1,0 +1,133 @@
+//! The HTTP admin API.
+//!
+//! In: HTTP requests of operators and probes. Out: JSON; errors as problem documents (RFC 9457). This room renders what
+//! other rooms know ([`NodeView`]) and passes on what an operator asks for ([`NodeActions`]); it decides nothing.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /health/live` | 200 while the process answers |
+//! | `GET /health/ready` | 200 when clients can be served, else 503 with each reason |
+//! | `GET /metrics` | Prometheus text |
+//! | `GET /admin/v1/cluster` | nodes, controller, term, gossip, partitions in trouble |
+//! | `POST /admin/v1/quorum/replace` | take a wiped voter back under its new identity |
+//!
+//! Requests that change anything need `content-type: application/json` (a browser form cannot send that) and an
+//! `Origin`, if there is one, that equals `Host`.
+
+mod cluster;
+mod guard;
+mod problem;
+
+pub use cluster::{
+    BrokerSummary, ClusterView, ControllerSummary, GossipSummary, PartitionSummary, PartitionTrouble, QuorumSummary,
+    ReplaceVoter,
+};
+pub use problem::Problem;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the admin API shows of a node.
+pub trait NodeView: Send + Sync + 'static {
+    /// Every reason why clients cannot be served yet, in words; none when ready.
+    fn not_ready(&self) -> Vec<String>;
+    /// The cluster as this node sees it.
+    fn cluster(&self) -> ClusterView;
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+}
+
+/// What an operator can ask a node for.
+pub trait NodeActions: Send + Sync + 'static {
+    /// Replace a voter's wiped identity by its new one; any node forwards to the controller.
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>>;
+}
+
+#[derive(Clone)]
+struct Api {
+    view: Arc<dyn NodeView>,
+    actions: Arc<dyn NodeActions>,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// A probe that waits longer has decided already.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Serve the API on a bound listener until told to stop.
+pub async fn serve(
+    listener: TcpListener,
+    view: Arc<dyn NodeView>,
+    actions: Arc<dyn NodeActions>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = router(view, actions).into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = stop.clone();
+    let served = axum::serve(listener, app).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let given_up = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        result = served.into_future() => result,
+        () = given_up => Ok(()),
+    }
+}
+
+/// The routes.
+pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router {
+    Router::new()
+        .route("/health/live", get(|| async { Json(Health { status: "live", reasons: Vec::new() }) }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/admin/v1/cluster", get(|State(api): State<Api>| async move { Json(api.view.cluster()) }))
+        .route("/admin/v1/quorum/replace", post(replace_voter))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such resource") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the resource does not know this method")
+        })
+        .layer(middleware::from_fn(guard::check_change))
+        .layer(axum::extract::DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(Api { view, actions })
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    let reasons = api.view.not_ready();
+    if reasons.is_empty() {
+        Json(Health { status: "ready", reasons }).into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "not ready", reasons })).into_response()
+    }
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], api.view.metrics()).into_response()
+}
+
+async fn replace_voter(
+    State(api): State<Api>,
+    body: Result<Json<ReplaceVoter>, axum::extract::rejection::JsonRejection>,
+) -> Result<Json<Health>, Problem> {
+    let Json(request) = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
+    api.actions.replace_voter(request).await?;
+    Ok(Json(Health { status: "replaced", reasons: Vec::new() }))
+}
+
+#[cfg(test)]
+mod tests;

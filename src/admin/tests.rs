@@ -1,0 +1,90 @@
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+struct Fake {
+    reasons: Vec<String>,
+}
+
+impl NodeView for Fake {
+    fn not_ready(&self) -> Vec<String> {
+        self.reasons.clone()
+    }
+    fn cluster(&self) -> ClusterView {
+        ClusterView { node_id: 7, state: "running".into(), ..Default::default() }
+    }
+    fn metrics(&self) -> String {
+        "rookery_up 1\n".into()
+    }
+}
+
+impl NodeActions for Fake {
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>> {
+        let known = request.node_id == 2;
+        let unknown = Problem::new(StatusCode::NOT_FOUND, format!("node {} is no voter", request.node_id));
+        Box::pin(async move { if known { Ok(()) } else { Err(unknown) } })
+    }
+}
+
+async fn ask(reasons: &[&str], request: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let fake = Arc::new(Fake { reasons: reasons.iter().map(|r| (*r).to_owned()).collect() });
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(listener, fake.clone(), fake, stop.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    stop.cancel();
+    served.await.unwrap().unwrap();
+    answer
+}
+
+fn get_of(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n")
+}
+
+fn post_of(path: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_says_why() {
+    let answer = ask(&["no controller is known"], &get_of("/health/ready")).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no controller is known"), "{answer}");
+    assert!(ask(&[], &get_of("/health/ready")).await.starts_with("HTTP/1.1 200"));
+    assert!(ask(&["x"], &get_of("/health/live")).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_answered_with_a_problem_document() {
+    const JSON: &str = "content-type: application/json\r\n";
+    let path = "/admin/v1/quorum/replace";
+    for (request, status, part) in [
+        (get_of("/nothing"), 404, "no such resource"),
+        (get_of(path), 405, "does not know this method"),
+        (post_of(path, "", "{\"node_id\":2}"), 415, "application/json"),
+        (post_of(path, "content-type: text/plain\r\n", "{\"node_id\":2}"), 415, "application/json"),
+        (post_of(path, &format!("{JSON}origin: http://evil\r\n"), "{\"node_id\":2}"), 403, "Origin"),
+        (post_of(path, JSON, "{\"node_id\":\"two\"}"), 422, "node_id"),
+        (post_of(path, JSON, "{\"node\":2}"), 422, "node"),
+        (post_of(path, JSON, "{"), 400, "EOF"),
+        (post_of(path, JSON, "{\"node_id\":9}"), 404, "node 9 is no voter"),
+    ] {
+        let answer = ask(&[], &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
+        assert!(answer.contains("application/problem+json") && answer.contains(part), "{request}\n{answer}");
+    }
+    let answer = ask(&[], &post_of(path, &format!("{JSON}origin: http://n\r\n"), "{\"node_id\":2}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_cluster_and_the_metrics_are_served() {
+    assert!(ask(&[], &get_of("/admin/v1/cluster")).await.contains("\"node_id\":7"));
+    assert!(ask(&[], &get_of("/metrics")).await.contains("rookery_up 1"));
+}

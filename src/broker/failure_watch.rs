@@ -1,0 +1,171 @@
+//! The failure watcher's hands: it pings, it proposes fences, it hears heartbeats.
+//!
+//! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
+//! it. It watches only while this node is the active controller: a new watch begins with each activation, because what
+//! an earlier one had heard is stale.
+//!
+//! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
+
+use crate::gossip::{GossipEvent, Liveness};
+use crate::peer::{ClosedReason, Direction, Lane, PeerEvent, PeerPool, ProbeOutcome};
+use parking_lot::Mutex;
+use rookery_raft::controller::ControllerRequest;
+use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
+use rookery_raft::ids::{BrokerEpoch, NodeId};
+use rookery_raft::quorum::MetadataQuorum;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Finer than any deadline of a case.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Watches brokers while this node is the active controller.
+pub struct FailureWatch {
+    me: NodeId,
+    config: FailureWatcherConfig,
+    pool: PeerPool,
+    began: Instant,
+    watcher: Mutex<Option<FailureWatcher>>,
+}
+
+impl FailureWatch {
+    /// Watches nobody yet.
+    pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool) -> Arc<Self> {
+        let config = FailureWatcherConfig { heartbeat_interval, ..Default::default() };
+        Arc::new(Self { me, config, pool, began: Instant::now(), watcher: Mutex::new(None) })
+    }
+
+    /// A broker's heartbeat was accepted.
+    pub fn heard(&self, id: NodeId, epoch: BrokerEpoch) {
+        if let Some(watcher) = self.watcher.lock().as_mut() {
+            watcher.on_heartbeat(id, epoch, self.began.elapsed());
+        }
+    }
+
+    /// Watch until told to stop.
+    pub async fn run(
+        self: Arc<Self>,
+        quorum: MetadataQuorum,
+        mut connections: broadcast::Receiver<PeerEvent>,
+        mut gossip: mpsc::Receiver<GossipEvent>,
+        stop: CancellationToken,
+    ) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut images = quorum.images();
+        let mut leadership = quorum.leadership();
+        let mut gossip_open = true;
+        loop {
+            let verdicts = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => self.with(|watcher, now| watcher.tick(now)),
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let active = leadership.borrow_and_update().active;
+                    self.follow_leadership(active, &quorum);
+                    Vec::new()
+                }
+                changed = images.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let image = images.borrow_and_update().clone();
+                    self.with(|watcher, now| { watcher.on_cluster(&image.cluster, now); Vec::new() })
+                }
+                event = connections.recv() => match event {
+                    Ok(event) => self.on_connection(&quorum, event),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::debug!(missed, "connection events were missed; heartbeats will tell");
+                        Vec::new()
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                event = gossip.recv(), if gossip_open => match event {
+                    Some(event) => self.on_gossip(event),
+                    None => { gossip_open = false; Vec::new() }
+                },
+            };
+            for verdict in verdicts {
+                self.carry_out(verdict, &quorum);
+            }
+        }
+    }
+
+    fn with(&self, act: impl FnOnce(&mut FailureWatcher, Duration) -> Vec<Verdict>) -> Vec<Verdict> {
+        let now = self.began.elapsed();
+        self.watcher.lock().as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+    }
+
+    fn follow_leadership(&self, active: bool, quorum: &MetadataQuorum) {
+        let mut watcher = self.watcher.lock();
+        if !active {
+            *watcher = None;
+        } else if watcher.is_none() {
+            let now = self.began.elapsed();
+            let mut fresh = FailureWatcher::new(self.config.clone(), self.me, now);
+            fresh.on_cluster(&quorum.image().cluster, now);
+            *watcher = Some(fresh);
+        }
+    }
+
+    fn on_connection(&self, quorum: &MetadataQuorum, event: PeerEvent) -> Vec<Verdict> {
+        let PeerEvent::Closed { peer, lane: Lane::Heartbeat, direction: Direction::Inbound, reason, .. } = event else {
+            return Vec::new();
+        };
+        if reason != ClosedReason::Lost {
+            return Vec::new(); // a planned end is no evidence
+        }
+        quorum.heartbeat_connection_closed(peer.node_id, peer.broker_epoch);
+        let evidence = Evidence::HeartbeatConnectionClosed { id: peer.node_id, epoch: peer.broker_epoch };
+        self.with(|watcher, now| watcher.on_evidence(evidence, now))
+    }
+
+    fn on_gossip(&self, event: GossipEvent) -> Vec<Verdict> {
+        if !matches!(event.liveness, Liveness::Suspect | Liveness::Down) {
+            return Vec::new();
+        }
+        let evidence = Evidence::GossipSuspects { id: event.node_id, incarnation: event.incarnation };
+        self.with(|watcher, now| watcher.on_evidence(evidence, now))
+    }
+
+    fn carry_out(self: &Arc<Self>, verdict: Verdict, quorum: &MetadataQuorum) {
+        let (this, quorum) = (Arc::clone(self), quorum.clone());
+        match verdict {
+            Verdict::Ping { id, epoch } => {
+                metrics::counter!("rookery_broker_failure_pings_total").increment(1);
+                tokio::spawn(async move {
+                    let outcome = this.pool.probe(id, this.config.answer_within).await;
+                    let evidence = match outcome {
+                        ProbeOutcome::ConnectionRefused => Some(Evidence::PingRefused { id, epoch }),
+                        ProbeOutcome::Answered { identity, .. } | ProbeOutcome::Rejected { identity, .. }
+                            if identity.node_id == id =>
+                        {
+                            Some(Evidence::PingAnswered { id, incarnation: identity.incarnation })
+                        }
+                        // Silence, and failures of our own, are what the watcher's deadline is for.
+                        _ => None,
+                    };
+                    let Some(evidence) = evidence else { return };
+                    for verdict in this.with(|watcher, now| watcher.on_evidence(evidence, now)) {
+                        this.carry_out(verdict, &quorum);
+                    }
+                });
+            }
+            Verdict::Fence { id, epoch } => {
+                metrics::counter!("rookery_broker_failure_verdicts_total").increment(1);
+                tracing::warn!(node = %id, %epoch, "broker is dead: fencing it");
+                tokio::spawn(async move {
+                    if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch }).await {
+                        tracing::warn!(node = %id, %epoch, %error, "the fence was not written; the session time-out will");
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A broker's life: it registers, says that it lives, and leaves.
+//!
+//! ```text
+//!            cluster id known        registered             caught up, unfenced
+//!  Starting ────────────────► Registering ─────► Fenced ◄───────────────────────► Running
+//!                                  ▲                │  epoch refused                 │
+//!                                  └────────────────┴────────────────────────────────┤ stop asked
+//!                                                                                    ▼
+//!                                                               Leaving ──────► Left (or its time is over)
+//! ```
+//!
+//! What the broker may *do* follows from the image, never from this state: a heartbeat's answer only paces the next
+//! heartbeat and tells operators. An epoch that the controller no longer knows means that this broker was registered anew
+//! or forgotten: it registers again, and the new registration gives every partition it leads a new leader epoch.
+
+use super::{ChannelError, ControllerChannel, Metadata};
+use crate::peer::{Lane, LocalIdentity};
+use rookery_raft::controller::{
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerError, ControllerRequest, ControllerResponse,
+    RegisterBrokerRequest,
+};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, NodeId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Where a broker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Its cluster is not known yet.
+    Starting,
+    /// It asks the controller for an epoch.
+    Registering,
+    /// Registered; catching up, or barred.
+    Fenced,
+    /// It can lead and serve.
+    Running,
+    /// Leadership is being handed over.
+    Leaving,
+    /// It may end.
+    Left,
+}
+
+impl BrokerState {
+    /// For people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            BrokerState::Starting => "waiting for the cluster to form",
+            BrokerState::Registering => "registering with the controller",
+            BrokerState::Fenced => "fenced: catching up with the metadata log",
+            BrokerState::Running => "running",
+            BrokerState::Leaving => "handing leadership over",
+            BrokerState::Left => "left the cluster",
+        }
+    }
+}
+
+/// Under which epoch this broker is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    /// Its node.
+    pub id: NodeId,
+    /// Its epoch.
+    pub epoch: BrokerEpoch,
+}
+
+/// Times of a life.
+#[derive(Debug, Clone)]
+pub struct LifecycleConfig {
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat: Duration,
+    /// `broker.session.timeout.ms`.
+    pub session: Duration,
+    /// `controlled.shutdown.timeout.ms`.
+    pub leave_max: Duration,
+}
+
+/// What the lifecycle tells the rest of the node, and asks of it. Called in its task: must be short.
+pub trait BrokerHooks: Send + Sync + 'static {
+    /// How long the oldest commit of this broker's disks has been waiting.
+    fn oldest_unfinished_commit(&self) -> Duration;
+    /// The controller took the registration: this is the epoch, and what it reported is in the log.
+    fn registered(&self, epoch: BrokerEpoch);
+    /// The controller confirmed the heartbeat that was **sent** at this moment.
+    fn confirmed(&self, sent: Instant);
+}
+
+/// A broker, from its registration to its end.
+pub struct Lifecycle {
+    config: LifecycleConfig,
+    metadata: Arc<dyn Metadata>,
+    channel: ControllerChannel,
+    identity: LocalIdentity,
+    /// Everything of a registration but what only the moment knows: cluster id and previous epoch are filled in.
+    template: RegisterBrokerRequest,
+    hooks: Arc<dyn BrokerHooks>,
+    state: watch::Sender<BrokerState>,
+    registration: watch::Sender<Option<Registration>>,
+}
+
+const RETRY: Duration = Duration::from_millis(100);
+const WARN_EVERY: Duration = Duration::from_secs(5);
+
+impl Lifecycle {
+    /// A broker that has not begun.
+    pub fn new(
+        config: LifecycleConfig,
+        metadata: Arc<dyn Metadata>,
+        channel: ControllerChannel,
+        identity: LocalIdentity,
+        template: RegisterBrokerRequest,
+        registration: watch::Sender<Option<Registration>>,
+        hooks: Arc<dyn BrokerHooks>,
+    ) -> Self {
+        Self {
+            config,
+            metadata,
+            channel,
+            identity,
+            template,
+            hooks,
+            state: watch::Sender::new(BrokerState::Starting),
+            registration,
+        }
+    }
+
+    /// Where the broker is in its life.
+    pub fn state(&self) -> watch::Receiver<BrokerState> {
+        self.state.subscribe()
+    }
+
+    /// Live until a stop is asked for, then leave in order.
+    pub async fn run(self, stop: CancellationToken) {
+        let Some(cluster_id) = self.wait_for_cluster(&stop).await else {
+            self.enter(BrokerState::Left);
+            return;
+        };
+        loop {
+            self.enter(BrokerState::Registering);
+            let Some(registration) = self.register(cluster_id, &stop).await else { break };
+            self.enter(BrokerState::Fenced);
+            if self.heartbeat_until_refused(registration, &stop).await {
+                break;
+            }
+        }
+        self.enter(BrokerState::Left);
+    }
+
+    fn enter(&self, state: BrokerState) {
+        let changed = self.state.send_if_modified(|now| std::mem::replace(now, state) != state);
+        if changed {
+            tracing::info!(node = %self.template.id, state = state.describe(), "broker state");
+        }
+    }
+
+    async fn wait_for_cluster(&self, stop: &CancellationToken) -> Option<ClusterId> {
+        loop {
+            // The image's formation record, not only the quorum's: registering needs a controller that has one.
+            if let Some(id) = self.metadata.image().cluster.cluster_id().or_else(|| self.metadata.cluster_id()) {
+                self.identity.set_cluster_id(id);
+                return Some(id);
+            }
+            tokio::select! {
+                () = sleep(RETRY / 5) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn register(&self, cluster_id: ClusterId, stop: &CancellationToken) -> Option<Registration> {
+        let mut warned: Option<Instant> = None;
+        loop {
+            let previous = *self.registration.borrow();
+            let request = RegisterBrokerRequest {
+                cluster_id,
+                previous_epoch: previous.map_or(BrokerEpoch::UNKNOWN, |r| r.epoch),
+                ..self.template.clone()
+            };
+            let asked = self.channel.ask(ControllerRequest::RegisterBroker(request), self.config.session);
+            let answer = tokio::select! {
+                answer = asked => answer,
+                () = stop.cancelled() => return None,
+            };
+            match answer {
+                Ok(ControllerResponse::RegisterBroker { epoch }) => {
+                    let registration = Registration { id: self.template.id, epoch };
+                    self.identity.set_broker_epoch(epoch);
+                    // The replicas know before anyone acts on it, and before the first heartbeat.
+                    self.hooks.registered(epoch);
+                    self.registration.send_replace(Some(registration));
+                    tracing::info!(node = %registration.id, %epoch, "registered");
+                    return Some(registration);
+                }
+                Ok(other) => tracing::warn!(?other, "the controller answered a registration with something else"),
+                Err(error) => {
+                    if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                        tracing::warn!(node = %self.template.id, %error, "cannot register; trying on");
+                        warned = Some(Instant::now());
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(RETRY) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Returns true when the broker has left, false when its epoch is no longer known.
+    async fn heartbeat_until_refused(&self, registration: Registration, stop: &CancellationToken) -> bool {
+        let mut beat = interval(self.config.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leave_by: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = stop.cancelled(), if leave_by.is_none() => {
+                    leave_by = Some(Instant::now() + self.config.leave_max);
+                    self.enter(BrokerState::Leaving);
+                }
+            }
+            if leave_by.is_some_and(|at| Instant::now() >= at) {
+                tracing::warn!("leaving without having handed all leadership over: its time is over");
+                return true;
+            }
+            let sent = Instant::now();
+            match self.beat(registration, leave_by.is_some()).await {
+                Ok(answer) => {
+                    self.hooks.confirmed(sent);
+                    match (leave_by, answer) {
+                        (Some(_), BrokerHeartbeatResponse { should_shut_down: true, .. }) => return true,
+                        (Some(_), _) => {}
+                        (None, BrokerHeartbeatResponse { is_fenced: true, .. }) => self.enter(BrokerState::Fenced),
+                        (None, _) => self.enter(BrokerState::Running),
+                    }
+                }
+                Err(ChannelError::Refused(
+                    error @ (ControllerError::StaleBrokerEpoch { .. } | ControllerError::BrokerIdNotRegistered(_)),
+                )) => {
+                    if leave_by.is_some() {
+                        return true;
+                    }
+                    tracing::warn!(%error, "this broker's epoch is over; registering again");
+                    return false;
+                }
+                Err(error) => tracing::debug!(%error, "heartbeat"),
+            }
+        }
+    }
+
+    async fn beat(&self, at: Registration, leaving: bool) -> Result<BrokerHeartbeatResponse, ChannelError> {
+        let request = ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
+            id: at.id,
+            epoch: at.epoch,
+            applied_offset: self.metadata.image().offset,
+            want_fence: false,
+            want_shutdown: leaving,
+            oldest_unfinished_commit: self.hooks.oldest_unfinished_commit(),
+        });
+        // A heartbeat that is late is worth less than the next one.
+        let patience = self.config.session / 3;
+        let asked = self.channel.ask_on(Lane::Heartbeat, request, patience);
+        match timeout(patience, asked).await {
+            Ok(Ok(ControllerResponse::BrokerHeartbeat(answer))) => Ok(answer),
+            Ok(Ok(other)) => Err(ChannelError::TimedOut(format!("the controller answered {other:?} to a heartbeat"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ChannelError::TimedOut("no answer to a heartbeat".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The metadata log as this node has it: as a voter of the quorum, or as an observer of it.
+//!
+//! Rooms that need metadata exist before the log is opened (the log tells them what to do from its first entry on), so
+//! they hold a [`MetadataCell`]: empty metadata until [`MetadataCell::open`] is called, once.
+
+use super::{FailureWatch, Metadata};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use rookery_raft::ids::{ClusterId, NodeId};
+use rookery_raft::image::MetadataImage;
+use rookery_raft::quorum::{MetadataObserver, MetadataQuorum, QuorumError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// How this node takes part.
+pub enum LocalMetadata {
+    /// It votes, and may be the active controller.
+    Voter {
+        /// Its handle.
+        quorum: MetadataQuorum,
+        /// Hears the heartbeats that the controller accepts.
+        watch: Arc<FailureWatch>,
+    },
+    /// It follows.
+    Observer {
+        /// Its handle.
+        observer: MetadataObserver,
+        /// Who may be the controller: tried in turn.
+        voters: Vec<NodeId>,
+        /// Which of them is believed to be.
+        believed: AtomicUsize,
+    },
+}
+
+/// Metadata that is there later than those who need it.
+#[derive(Clone, Default)]
+pub struct MetadataCell(Arc<OnceLock<LocalMetadata>>);
+
+impl MetadataCell {
+    /// The log is open.
+    pub fn open(&self, metadata: LocalMetadata) {
+        assert!(self.0.set(metadata).is_ok(), "the metadata log is opened once in a node's life");
+    }
+
+    /// How this node takes part, once the log is open.
+    pub fn get(&self) -> Option<&LocalMetadata> {
+        self.0.get()
+    }
+}
+
+impl Metadata for MetadataCell {
+    fn image(&self) -> Arc<MetadataImage> {
+        match self.get() {
+            None => MetadataImage::empty(),
+            Some(LocalMetadata::Voter { quorum, .. }) => quorum.image(),
+            Some(LocalMetadata::Observer { observer, .. }) => observer.image(),
+        }
+    }
+
+    fn controller(&self) -> Option<NodeId> {
+        match self.get()? {
+            LocalMetadata::Voter { quorum, .. } => quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id),
+            LocalMetadata::Observer { voters, believed, .. } => {
+                voters.get(believed.load(Ordering::Relaxed) % voters.len().max(1)).copied()
+            }
+        }
+    }
+
+    fn controller_was_wrong(&self, node: NodeId) {
+        if let Some(LocalMetadata::Observer { voters, believed, .. }) = self.get() {
+            let at = believed.load(Ordering::Relaxed);
+            if voters.get(at % voters.len().max(1)) == Some(&node) {
+                let _ = believed.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        match self.get()? {
+            LocalMetadata::Voter { quorum, .. } => quorum.status().cluster_id,
+            LocalMetadata::Observer { observer, .. } => observer.status().borrow().cluster_id,
+        }
+    }
+
+    fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>> {
+        let Some(LocalMetadata::Voter { quorum, watch }) = self.get() else {
+            return ready(Err(ControllerError::NotController)).boxed();
+        };
+        let (quorum, watch) = (quorum.clone(), watch.clone());
+        let beat = match &request {
+            ControllerRequest::BrokerHeartbeat(beat) => Some((beat.id, beat.epoch)),
+            _ => None,
+        };
+        async move {
+            match quorum.submit(request).await {
+                Ok(response) => {
+                    if let Some((id, epoch)) = beat {
+                        watch.heard(id, epoch);
+                    }
+                    Ok(response)
+                }
+                Err(QuorumError::Refused(error)) => Err(error),
+                Err(QuorumError::NotController(_) | QuorumError::Stopped(_)) => Err(ControllerError::NotController),
+                Err(other) => Err(ControllerError::Internal(other.to_string())),
+            }
+        }
+        .boxed()
+    }
+}

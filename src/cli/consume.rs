@@ -1,0 +1,187 @@
+//! `rookery consume`: records to standard output, one a line.
+
+use super::client::{KafkaClient, check, is_retriable, shown};
+use anyhow::{Result, bail};
+use clap::Args;
+use rookery_protocol::batch::{Record, RecordBatches};
+use rookery_protocol::codec::SmolStr;
+use rookery_protocol::messages::fetch::{FetchPartition, FetchTopic};
+use rookery_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use rookery_protocol::messages::{FetchRequest, ListOffsetsRequest};
+use std::collections::BTreeMap;
+use std::io::Write;
+use tokio::time::{Instant, sleep};
+
+/// Read records: one a line, from now on or from the beginning
+#[derive(Args)]
+pub struct ConsumeArguments {
+    /// The topic
+    topic: String,
+    /// Begin with the oldest record instead of what comes from now on
+    #[arg(long)]
+    from_beginning: bool,
+    /// End after what was there at the start
+    #[arg(long)]
+    exit_at_end: bool,
+    /// End after so many records
+    #[arg(long, value_name = "N")]
+    max_messages: Option<usize>,
+    /// Also print partition, offset, timestamp and key
+    #[arg(long)]
+    details: bool,
+    #[command(flatten)]
+    cluster: super::ClusterAddress,
+}
+
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+/// Version 12 is the last that names topics.
+const FETCH_VERSION_MAX: i16 = 12;
+const RECORD_BYTES_MAX: usize = 256 << 20;
+
+struct Position {
+    leader: i32,
+    offset: i64,
+    /// Where to end, if at all.
+    end: Option<i64>,
+}
+
+/// Print until told to stop.
+pub async fn run(arguments: ConsumeArguments) -> Result<()> {
+    let mut client = arguments.cluster.client()?;
+    let topic = arguments.topic.clone();
+    let mut positions = start(&mut client, &arguments).await?;
+    let mut left = arguments.max_messages.unwrap_or(usize::MAX);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut failing: Option<Instant> = None;
+    while left > 0 && positions.values().any(|p| p.end.is_none_or(|end| p.offset < end)) {
+        let leaders: std::collections::BTreeSet<i32> =
+            positions.values().filter(|p| p.end.is_none_or(|end| p.offset < end)).map(|p| p.leader).collect();
+        let mut trouble = None;
+        for leader in leaders {
+            match fetch(&mut client, &topic, leader, &mut positions).await {
+                Ok(records) => {
+                    failing = None;
+                    for (partition, record) in records.into_iter().take(left) {
+                        left -= 1;
+                        print(&mut out, arguments.details, partition, &record)?;
+                    }
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        out.flush()?;
+        if let Some(error) = trouble {
+            if failing.get_or_insert_with(Instant::now).elapsed() > client.patience {
+                return Err(error);
+            }
+            sleep(super::client_pause()).await;
+            if let Ok(metadata) = client.topic_with_leaders(&topic).await {
+                for p in metadata.partitions {
+                    if let Some(position) = positions.get_mut(&p.partition_index) {
+                        position.leader = p.leader_id;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn start(client: &mut KafkaClient, arguments: &ConsumeArguments) -> Result<BTreeMap<i32, Position>> {
+    let topic = client.topic_with_leaders(&arguments.topic).await?;
+    let mut positions = BTreeMap::new();
+    for p in topic.partitions {
+        let at = if arguments.from_beginning { EARLIEST } else { LATEST };
+        let offset = list_offset(client, &arguments.topic, p.leader_id, p.partition_index, at).await?;
+        let end = if arguments.exit_at_end {
+            Some(list_offset(client, &arguments.topic, p.leader_id, p.partition_index, LATEST).await?)
+        } else {
+            None
+        };
+        positions.insert(p.partition_index, Position { leader: p.leader_id, offset, end });
+    }
+    Ok(positions)
+}
+
+async fn list_offset(client: &mut KafkaClient, topic: &str, leader: i32, partition: i32, timestamp: i64) -> Result<i64> {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: SmolStr::new(topic),
+            partitions: vec![ListOffsetsPartition { partition_index: partition, timestamp, ..Default::default() }],
+        }],
+        ..Default::default()
+    };
+    let deadline = Instant::now() + client.patience;
+    loop {
+        let (response, _) = client.ask_node(leader, &request, i16::MAX).await?;
+        let answer = response.topics.first().and_then(|t| t.partitions.first());
+        let Some(answer) = answer else { bail!("the broker said nothing of partition {partition}") };
+        // A leader that has just begun does not know the end yet (KIP-207).
+        if !is_retriable(answer.error_code) || Instant::now() >= deadline {
+            check(answer.error_code, None)?;
+            return Ok(answer.offset);
+        }
+        sleep(super::client_pause()).await;
+    }
+}
+
+async fn fetch(
+    client: &mut KafkaClient,
+    topic: &str,
+    leader: i32,
+    positions: &mut BTreeMap<i32, Position>,
+) -> Result<Vec<(i32, Record)>> {
+    let wanted = |(partition, position): (&i32, &Position)| FetchPartition {
+        partition: *partition,
+        fetch_offset: position.offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let mine = positions.iter().filter(|(_, p)| p.leader == leader && p.end.is_none_or(|end| p.offset < end));
+    let request = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 16 << 20,
+        topics: vec![FetchTopic {
+            topic: SmolStr::new(topic),
+            partitions: mine.map(wanted).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let (response, _) = client.ask_node(leader, &request, FETCH_VERSION_MAX).await?;
+    check(response.error_code, None)?;
+    let mut records = Vec::new();
+    for answer in response.responses.into_iter().flat_map(|t| t.partitions) {
+        check(answer.error_code, None)?;
+        let Some(position) = positions.get_mut(&answer.partition_index) else { continue };
+        for batch in RecordBatches::new(answer.records.unwrap_or_default().into_bytes()) {
+            // The last batch may be cut: it comes whole with the next fetch.
+            let Ok(batch) = batch else { break };
+            let next = batch.next_offset();
+            if !batch.header().is_control() {
+                for record in batch.records(RECORD_BYTES_MAX)? {
+                    let record = record?;
+                    if record.offset >= position.offset && position.end.is_none_or(|end| record.offset < end) {
+                        records.push((answer.partition_index, record));
+                    }
+                }
+            }
+            position.offset = next;
+        }
+    }
+    Ok(records)
+}
+
+fn print(out: &mut impl Write, details: bool, partition: i32, record: &Record) -> Result<()> {
+    if details {
+        let key = record.key.as_ref().map_or("null".into(), shown);
+        write!(out, "{partition}\t{}\t{}\t{key}\t", record.offset, record.timestamp)?;
+    }
+    // As they are: a value need not be text.
+    out.write_all(record.value.as_deref().unwrap_or_default())?;
+    out.write_all(b"\n")?;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! The command line: what a person types, what the process says and how it ends.
+//!
+//! In: arguments. Out: text on standard output (results) and standard error (what went wrong, in one line), and an
+//! exit code: 0 done, 1 failed, 2 wrong usage or settings.
+
+mod client;
+mod cluster;
+mod consume;
+mod produce;
+mod server;
+mod topic;
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A Kafka-compatible broker: one binary, no ZooKeeper, no JVM.
+#[derive(Parser)]
+#[command(name = "rookery", version, about, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node; without arguments a complete one-node cluster on the default ports
+    Server(server::ServerArguments),
+    Topic(topic::TopicArguments),
+    Produce(produce::ProduceArguments),
+    Consume(consume::ConsumeArguments),
+    Cluster(cluster::ClusterArguments),
+    Quorum(cluster::QuorumArguments),
+}
+
+/// Where the cluster is.
+#[derive(Args)]
+struct ClusterAddress {
+    /// Kafka addresses of some nodes, comma-separated
+    #[arg(long, env = "ROOKERY_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
+    bootstrap: String,
+}
+
+impl ClusterAddress {
+    fn client(&self) -> anyhow::Result<client::KafkaClient> {
+        client::KafkaClient::new(&self.bootstrap)
+    }
+}
+
+/// Between two tries of the same thing.
+fn client_pause() -> Duration {
+    Duration::from_millis(100)
+}
+
+/// Parse the arguments of this process and do what they say.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Server(arguments) => server::run(arguments),
+        Command::Topic(arguments) => block_on(topic::run(arguments)),
+        Command::Produce(arguments) => block_on(produce::run(arguments)),
+        Command::Consume(arguments) => block_on(consume::run(arguments)),
+        Command::Cluster(arguments) => cluster::show(&arguments),
+        Command::Quorum(arguments) => cluster::quorum(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let usage = error.downcast_ref::<crate::config::ConfigError>().is_some();
+            eprintln!("rookery: {error:#}");
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// A client's work needs no more than this thread.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

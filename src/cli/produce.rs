@@ -1,0 +1,147 @@
+//! `rookery produce`: each line of standard input becomes a record, written once even if it has to be sent twice.
+
+use super::client::{KafkaClient, check, is_retriable};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::Args;
+use rookery_protocol::batch::RecordBatchBuilder;
+use rookery_protocol::codec::{Records, SmolStr};
+use rookery_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
+use rookery_protocol::messages::{InitProducerIdRequest, ProduceRequest};
+use std::io::IsTerminal;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::{Instant, sleep};
+
+/// Write records: one for each line of standard input
+#[derive(Args)]
+pub struct ProduceArguments {
+    /// The topic
+    topic: String,
+    /// Split each line at the first of these into key and value
+    #[arg(long, value_name = "TEXT")]
+    key_separator: Option<String>,
+    #[command(flatten)]
+    cluster: super::ClusterAddress,
+}
+
+/// Records go out when so many bytes of them wait, or when there is no more input.
+const BATCH_BYTES: usize = 256 << 10;
+/// Version 12 is the last that names topics.
+const PRODUCE_VERSION_MAX: i16 = 12;
+
+struct Producer {
+    client: KafkaClient,
+    topic: String,
+    producer_id: i64,
+    /// Leader and next sequence of each partition.
+    partitions: Vec<(i32, i32)>,
+    next: usize,
+}
+
+/// Send all lines; says how many at the end.
+pub async fn run(arguments: ProduceArguments) -> Result<()> {
+    let mut client = arguments.cluster.client()?;
+    let topic = client.topic_with_leaders(&arguments.topic).await?;
+    let producer_id = producer_id(&mut client).await?;
+    let mut leaders: Vec<_> = topic.partitions.iter().map(|p| (p.partition_index, p.leader_id)).collect();
+    leaders.sort_unstable();
+    let partitions = leaders.into_iter().map(|(_, leader)| (leader, 0)).collect();
+    let mut producer = Producer { client, topic: arguments.topic, producer_id, partitions, next: 0 };
+    if std::io::stdin().is_terminal() {
+        eprintln!("Each line becomes a record of topic {}; end with Ctrl-D.", producer.topic);
+    }
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut batch = RecordBatchBuilder::new();
+    let mut sent = 0usize;
+    let interactive = std::io::stdin().is_terminal();
+    while let Some(line) = lines.next_line().await.context("standard input")? {
+        let (key, value) = match arguments.key_separator.as_ref().and_then(|s| line.split_once(s.as_str())) {
+            Some((key, value)) => (Some(key.as_bytes()), value),
+            None => (None, line.as_str()),
+        };
+        batch.push(now_ms(), key, Some(value.as_bytes()), &[]);
+        if batch.plain_size() >= BATCH_BYTES || interactive {
+            sent += producer.send(std::mem::take(&mut batch)).await?;
+        }
+    }
+    sent += producer.send(batch).await?;
+    eprintln!("{sent} records written and acknowledged by every in-sync replica");
+    Ok(())
+}
+
+async fn producer_id(client: &mut KafkaClient) -> Result<i64> {
+    let deadline = Instant::now() + client.patience;
+    loop {
+        let response = client
+            .ask_any(&InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() })
+            .await?;
+        if !is_retriable(response.error_code) || Instant::now() >= deadline {
+            check(response.error_code, None)?;
+            return Ok(response.producer_id);
+        }
+        sleep(super::client_pause()).await;
+    }
+}
+
+impl Producer {
+    /// One batch to the next partition, until it is acknowledged or patience is over.
+    async fn send(&mut self, batch: RecordBatchBuilder) -> Result<usize> {
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let count = batch.len();
+        let partition = self.next;
+        self.next = (self.next + 1) % self.partitions.len();
+        let sequence = self.partitions[partition].1;
+        let bytes = batch.producer(self.producer_id, 0, sequence).build()?.into_bytes();
+        let deadline = Instant::now() + self.client.patience;
+        loop {
+            match self.try_send(partition, bytes.clone()).await {
+                Ok(()) => {
+                    let count = i32::try_from(count).context("a batch of too many records")?;
+                    self.partitions[partition].1 = sequence.checked_add(count).unwrap_or(0);
+                    break;
+                }
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "sending again");
+                    sleep(super::client_pause()).await;
+                    if let Ok(topic) = self.client.topic_with_leaders(&self.topic).await {
+                        for p in topic.partitions {
+                            if let Some(slot) = usize::try_from(p.partition_index).ok().and_then(|i| self.partitions.get_mut(i)) {
+                                slot.0 = p.leader_id;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn try_send(&mut self, partition: usize, batch: Bytes) -> Result<()> {
+        let index = i32::try_from(partition).context("a partition's number")?;
+        let data = PartitionProduceData { index, records: Some(Records::from(batch)) };
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: 10_000,
+            topic_data: vec![TopicProduceData {
+                name: SmolStr::new(&self.topic),
+                partition_data: vec![data],
+                ..Default::default()
+            }],
+        };
+        let (response, _) = self.client.ask_node(self.partitions[partition].0, &request, PRODUCE_VERSION_MAX).await?;
+        let answer = response.responses.first().and_then(|t| t.partition_responses.first());
+        let Some(answer) = answer else { bail!("the broker said nothing of the records") };
+        check(answer.error_code, answer.error_message.as_ref())
+            .with_context(|| format!("topic {} partition {partition}", self.topic))
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

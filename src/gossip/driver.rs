@@ -1,0 +1,345 @@
+//! A UDP socket and one task around the core.
+//!
+//! The task owns the core. It reads all that has arrived before it looks at its timers, sends what the core wants sent without ever
+//! waiting for the socket (a datagram that does not fit is lost, as datagrams are), publishes the view, and tells events.
+
+use super::packet::PACKET_MAX;
+use super::swim::{Swim, SwimConfig};
+use super::{GossipEvent, GossipIdentity, GossipProfile, Liveness, MembershipView};
+use metrics::{counter, gauge};
+use rookery_raft::ids::{ClusterId, NodeId};
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{UdpSocket, lookup_host};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+// Datagrams read before timers are looked at again: a flood must not stop the clock.
+const READ_BATCH: usize = 64;
+// Names of seeds are resolved again this often: containers move.
+const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+// After an error of the socket: how long until the next attempt.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// What the gossip of one node needs.
+#[derive(Clone, Debug)]
+pub struct GossipConfig {
+    /// Where to listen; port 0 chooses one.
+    pub bind: SocketAddr,
+    /// Who this node is. A port of 0 in its address stands for the one that was bound.
+    pub identity: GossipIdentity,
+    /// The cluster it belongs to: gossip starts after formation.
+    pub cluster_id: ClusterId,
+    /// Timings.
+    pub profile: GossipProfile,
+    /// Of all its randomness.
+    pub seed: u64,
+}
+
+/// A running gossip. Dropping it ends the task without a word; see [`Gossip::leave`].
+pub struct Gossip {
+    view: watch::Receiver<Arc<MembershipView>>,
+    seeds: watch::Sender<BTreeMap<NodeId, String>>,
+    leaving: watch::Sender<bool>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl Gossip {
+    /// Binds the socket and starts the task. Must be called inside a tokio runtime.
+    ///
+    /// Events are told on `events`. It is bounded by its maker; when it is full, events are dropped and counted, and the view remains
+    /// the truth.
+    ///
+    /// # Errors
+    /// The address cannot be bound; a port in use is [`io::ErrorKind::AddrInUse`].
+    pub fn start(mut config: GossipConfig, events: mpsc::Sender<GossipEvent>) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(config.bind)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let address = socket.local_addr()?;
+        if config.identity.address.port() == 0 {
+            config.identity.address.set_port(address.port());
+        }
+        let GossipConfig { identity, cluster_id, profile, seed, .. } = config;
+        let swim = Swim::new(SwimConfig { identity, cluster_id, profile, seed }, Instant::now());
+        let (view_sender, view) = watch::channel(Arc::new(MembershipView::default()));
+        let (seeds, seeds_receiver) = watch::channel(BTreeMap::new());
+        let (leaving, leaving_receiver) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let driver = Driver { swim, socket: Arc::new(socket), view: view_sender, events };
+        let resolver = Resolver::start(seeds_receiver, stop.clone());
+        let task = tokio::spawn(driver.run(resolver, leaving_receiver, stop.clone()));
+        Ok(Self { view, seeds, leaving, stop, task, address })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What this node thinks of the others, as it changes.
+    pub fn view(&self) -> watch::Receiver<Arc<MembershipView>> {
+        self.view.clone()
+    }
+
+    /// Nodes to greet while they are not among the living, by `host:port`: voters, registered brokers. Replaces the earlier list.
+    pub fn set_seeds(&self, seeds: BTreeMap<NodeId, String>) {
+        self.seeds.send_if_modified(|current| {
+            let changed = *current != seeds;
+            *current = seeds;
+            changed
+        });
+    }
+
+    /// Tells the others that this node is about to leave, so that they can move its leaderships; it goes on answering.
+    pub fn announce_leaving(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Tells some others that this node is gone, and ends.
+    pub async fn leave(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(%error, "the gossip task failed");
+        }
+    }
+}
+
+impl Drop for Gossip {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.stop.cancel();
+    }
+}
+
+struct Driver {
+    swim: Swim,
+    socket: Arc<UdpSocket>,
+    view: watch::Sender<Arc<MembershipView>>,
+    events: mpsc::Sender<GossipEvent>,
+}
+
+impl Driver {
+    async fn run(mut self, mut resolver: Resolver, mut leaving: watch::Receiver<bool>, stop: CancellationToken) {
+        let mut buffer = vec![0u8; PACKET_MAX + 1];
+        loop {
+            self.flush();
+            let due = self.swim.next_deadline();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                ready = self.socket.readable() => match ready {
+                    Ok(()) => self.read(&mut buffer).await,
+                    Err(error) => self.pause(error).await,
+                },
+                () = sleep_until(due) => {}
+                Some(seeds) = resolver.resolved.recv() => self.swim.set_seeds(seeds, Instant::now()),
+                Ok(()) = leaving.changed() => self.swim.announce_leaving(Instant::now()),
+            }
+            self.swim.handle_timers(Instant::now());
+        }
+        self.swim.leave(Instant::now());
+        self.flush();
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) {
+        for _ in 0..READ_BATCH {
+            match self.socket.try_recv_from(buffer) {
+                Ok((length, from)) => {
+                    counter!("rookery_gossip_received_bytes_total").increment(length as u64);
+                    if let Err(dropped) = self.swim.handle_datagram(&buffer[..length], Instant::now()) {
+                        counter!("rookery_gossip_dropped_datagrams_total", "reason" => dropped.as_str()).increment(1);
+                        tracing::debug!(%from, ?dropped, "gossip datagram dropped");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.pause(error).await,
+            }
+        }
+    }
+
+    async fn pause(&self, error: io::Error) {
+        tracing::debug!(%error, "gossip socket");
+        tokio::time::sleep(ERROR_PAUSE).await;
+    }
+
+    fn flush(&mut self) {
+        while let Some((to, bytes)) = self.swim.pop_datagram() {
+            match self.socket.try_send_to(&bytes, to) {
+                Ok(length) => counter!("rookery_gossip_sent_bytes_total").increment(length as u64),
+                Err(error) => {
+                    counter!("rookery_gossip_unsent_datagrams_total").increment(1);
+                    tracing::debug!(%to, %error, "gossip datagram not sent");
+                }
+            }
+        }
+        if let Some(view) = self.swim.take_view() {
+            report(&view);
+            self.view.send_replace(Arc::new(view));
+        }
+        while let Some(event) = self.swim.pop_event() {
+            let GossipEvent { node_id, incarnation, liveness, .. } = event;
+            tracing::info!(node = %node_id, %incarnation, liveness = liveness.as_str(), "gossip");
+            if self.events.try_send(event).is_err() {
+                counter!("rookery_gossip_dropped_events_total").increment(1);
+            }
+        }
+    }
+}
+
+fn report(view: &MembershipView) {
+    for liveness in Liveness::ALL {
+        let count = view.members.values().filter(|member| member.liveness == liveness).count();
+        gauge!("rookery_gossip_members", "liveness" => liveness.as_str()).set(count as f64);
+    }
+    gauge!("rookery_gossip_lonely").set(f64::from(u8::from(view.lonely)));
+    gauge!("rookery_gossip_distrust").set(f64::from(view.distrust));
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+/// Turns the seeds' names into addresses, apart from the gossip's own task: a name server may take its time.
+struct Resolver {
+    resolved: mpsc::Receiver<BTreeMap<NodeId, SocketAddr>>,
+}
+
+impl Resolver {
+    fn start(mut seeds: watch::Receiver<BTreeMap<NodeId, String>>, stop: CancellationToken) -> Self {
+        let (sender, resolved) = mpsc::channel(1);
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            let mut last = BTreeMap::new();
+            loop {
+                let names = seeds.borrow_and_update().clone();
+                let mut addresses = BTreeMap::new();
+                for (node_id, name) in names {
+                    match lookup_host(&name).await.map(|mut found| found.next()) {
+                        Ok(Some(address)) => drop(addresses.insert(node_id, address)),
+                        Ok(None) => tracing::debug!(%name, "a gossip seed's name has no address"),
+                        Err(error) => tracing::debug!(%name, %error, "a gossip seed's name does not resolve"),
+                    }
+                }
+                if addresses != last {
+                    last.clone_from(&addresses);
+                    if sender.send(addresses).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    changed = seeds.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(RESOLVE_EVERY) => {}
+                }
+            }
+        }));
+        Self { resolved }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rookery_raft::ids::IncarnationId;
+
+    // Far above anything that should happen: a test that waits this long has failed.
+    const LONG: Duration = Duration::from_secs(60);
+
+    struct Node {
+        gossip: Gossip,
+        events: mpsc::Receiver<GossipEvent>,
+        incarnation: IncarnationId,
+    }
+
+    fn node(id: i32, cluster_id: ClusterId) -> Node {
+        let bind: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let incarnation = IncarnationId::random();
+        let identity = GossipIdentity { node_id: NodeId(id), generation: 1, incarnation, address: bind };
+        let config = GossipConfig { bind, identity, cluster_id, profile: GossipProfile::LAN, seed: id as u64 };
+        let (sender, events) = mpsc::channel(1024);
+        Node { gossip: Gossip::start(config, sender).expect("binds"), events, incarnation }
+    }
+
+    fn cluster(size: i32) -> Vec<Node> {
+        let cluster_id = ClusterId::random();
+        let nodes: Vec<Node> = (1..=size).map(|id| node(id, cluster_id)).collect();
+        let seeds: BTreeMap<NodeId, String> =
+            (1..).map(NodeId).zip(nodes.iter().map(|node| node.gossip.local_addr().to_string())).collect();
+        nodes.iter().for_each(|node| node.gossip.set_seeds(seeds.clone()));
+        nodes
+    }
+
+    async fn sees(node: &Node, about: i32, wanted: Liveness) {
+        let mut view = node.gossip.view();
+        let seen =
+            view.wait_for(|view| view.members.get(&NodeId(about)).is_some_and(|member| member.liveness == wanted));
+        tokio::time::timeout(LONG, seen).await.expect("in time").expect("the gossip runs");
+    }
+
+    async fn event(node: &mut Node, about: i32, wanted: Liveness) -> GossipEvent {
+        let find = async {
+            loop {
+                let event = node.events.recv().await.expect("the gossip runs");
+                if (event.node_id, event.liveness) == (NodeId(about), wanted) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, find).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn two_of_three_see_that_the_third_has_died() {
+        let mut nodes = cluster(3);
+        for (at, about) in [(0, 2), (0, 3), (1, 1), (1, 3), (2, 1), (2, 2)] {
+            sees(&nodes[at], about, Liveness::Alive).await;
+        }
+        let third = nodes.pop().expect("three nodes");
+        let incarnation = third.incarnation;
+        drop(third.gossip);
+        for node in &mut nodes {
+            sees(node, 3, Liveness::Down).await;
+            assert_eq!(event(node, 3, Liveness::Down).await.incarnation, incarnation);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_leaves_says_so() {
+        let mut nodes = cluster(3);
+        for at in [0, 1] {
+            sees(&nodes[at], 3, Liveness::Alive).await;
+        }
+        let third = nodes.pop().expect("three nodes");
+        sees(&third, 1, Liveness::Alive).await;
+        third.gossip.announce_leaving();
+        for node in &mut nodes {
+            event(node, 3, Liveness::Leaving).await;
+        }
+        third.gossip.leave().await;
+        for node in &mut nodes {
+            event(node, 3, Liveness::Down).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_said_at_start() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let bind = taken.local_addr().expect("bound");
+        let identity =
+            GossipIdentity { node_id: NodeId(1), generation: 1, incarnation: IncarnationId::random(), address: bind };
+        let config =
+            GossipConfig { bind, identity, cluster_id: ClusterId::random(), profile: GossipProfile::LAN, seed: 1 };
+        let (sender, _events) = mpsc::channel(1);
+        let error = Gossip::start(config, sender).err().expect("refused");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,74 @@
+//! FindCoordinator (key 10): which broker coordinates a group. One key before version 4, several since.
+
+use super::Handlers;
+use super::endpoints::alive_endpoint;
+use crate::broker::topics::GROUP_METADATA_TOPIC;
+use crate::net::ConnectionInfo;
+use rookery_protocol::codec::SmolStr;
+use rookery_protocol::error::ErrorCode;
+use rookery_protocol::messages::find_coordinator::Coordinator;
+use rookery_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use rookery_raft::ids::NodeId;
+use rookery_raft::image::MetadataImage;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub async fn handle(
+    handlers: &Handlers,
+    connection: &ConnectionInfo,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let keys = if version >= 4 { request.coordinator_keys } else { vec![request.key] };
+    if request.key_type == GROUP && handlers.broker.image().topics.by_name(GROUP_METADATA_TOPIC).is_none() {
+        // The first group of a cluster: the topic is made in the background, the client asks again.
+        handlers.broker.create_group_metadata_topic();
+    }
+    let image = handlers.broker.image();
+    let mut coordinators: Vec<_> = keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
+    if version >= 4 {
+        return FindCoordinatorResponse { coordinators, ..Default::default() };
+    }
+    let one = coordinators.pop().unwrap_or_default();
+    FindCoordinatorResponse {
+        error_code: one.error_code,
+        error_message: one.error_message,
+        node_id: one.node_id,
+        host: one.host,
+        port: one.port,
+        ..Default::default()
+    }
+}
+
+fn find(handlers: &Handlers, image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolStr) -> Coordinator {
+    let refused = |error: ErrorCode, message: &str| Coordinator {
+        key: key.clone(),
+        node_id: -1,
+        port: -1,
+        error_code: error.code(),
+        error_message: Some(SmolStr::new(message)),
+        ..Default::default()
+    };
+    match kind {
+        GROUP => {}
+        TRANSACTION => return refused(ErrorCode::CoordinatorNotAvailable, "this version has no transactions yet"),
+        _ => return refused(ErrorCode::InvalidRequest, "the key type is neither group nor transaction"),
+    }
+    let unavailable = || refused(ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorNotAvailable.message());
+    let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
+        return unavailable();
+    };
+    let leader = topic.partition(handlers.groups.partition_for(&key)).map_or(NodeId::NONE, |p| p.leader);
+    match alive_endpoint(image, leader, &connection.listener) {
+        None => unavailable(),
+        Some(endpoint) => Coordinator {
+            node_id: endpoint.node_id,
+            host: endpoint.host,
+            port: endpoint.port,
+            error_message: None,
+            key,
+            ..Default::default()
+        },
+    }
+}

@@ -1,0 +1,32 @@
+//! InitProducerId (key 22): an id for an idempotent producer. Transactions are not there yet.
+
+use super::Handlers;
+use super::errors::channel_code;
+use rookery_protocol::error::ErrorCode;
+use rookery_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+
+pub async fn handle(handlers: &Handlers, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    let refused = |error: ErrorCode| InitProducerIdResponse {
+        error_code: error.code(),
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    match request.transactional_id {
+        None => {}
+        Some(id) if id.is_empty() => return refused(ErrorCode::InvalidRequest),
+        // Nobody coordinates transactions: FindCoordinator says so first, and this says it again.
+        Some(_) => return refused(ErrorCode::CoordinatorNotAvailable),
+    }
+    match handlers.broker.next_producer_id().await {
+        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
+        Err(error) => {
+            tracing::debug!(%error, "no producer id");
+            match channel_code(&error) {
+                // Producers know this one and ask again.
+                ErrorCode::RequestTimedOut => refused(ErrorCode::CoordinatorLoadInProgress),
+                code => refused(code),
+            }
+        }
+    }
+}

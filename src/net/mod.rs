@@ -1,0 +1,67 @@
+//! Kafka listeners: sockets in, frames to the handlers, responses out in request order.
+//!
+//! In: TCP connections. Out: whole frames to a [`RequestHandler`]; its responses back on the wire. This room knows
+//! lengths and bytes, never what a request means.
+//!
+//! # A connection
+//!
+//! ```text
+//!  socket → reader: length, budget, body → handler.handle(frame)      one at a time, in order
+//!                                              │ Handled (a response, or a future of it)
+//!                                              ▼ bounded queue
+//!  socket ← writer: awaits each in order, writes vectored
+//! ```
+//!
+//! - [`RequestHandler::handle`] is called for one frame after the other: what must happen in order (an append) happens
+//!   before it returns; what takes time (replication, a long poll) goes into the returned future. So a producer with five
+//!   requests in flight has them appended in order and waits for them together.
+//! - Responses leave in request order; a future is not polled before those ahead of it are written, so a client that
+//!   does not read makes this node hold one response, not many.
+//! - Bytes of requests are taken from one [`RequestBudget`] for the whole node, as they arrive: a length prefix alone
+//!   reserves nothing. They are given back when the response is written. When the budget is spent, sockets are not read.
+//!
+//! Bounds: connections of the node, bytes of a frame, bytes of all requests, requests in flight on a connection, time a
+//! frame may take to arrive, time without a request.
+
+mod budget;
+mod connection;
+mod listener;
+mod outgoing;
+
+pub use budget::RequestBudget;
+pub use listener::{BoundListener, ListenerError, NetConfig, listen};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rookery_protocol::codec::Segments;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a handler may know about a connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Counts connections of this process.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Name of the listener it came through: decides which addresses it is told.
+    pub listener: Arc<str>,
+}
+
+/// What became of a frame.
+pub enum Handled {
+    /// The response: a whole frame, with its length.
+    Reply(Segments),
+    /// The response comes later; what had to happen in order has happened.
+    Later(BoxFuture<'static, Handled>),
+    /// A request that has no response (Produce with acks=0).
+    NoReply,
+    /// The connection must end; why, for the log.
+    Close(String),
+}
+
+/// Understands frames.
+pub trait RequestHandler: Send + Sync + 'static {
+    /// Work on one frame (without its length prefix).
+    fn handle<'a>(&'a self, connection: &'a Arc<ConnectionInfo>, frame: Bytes) -> BoxFuture<'a, Handled>;
+}

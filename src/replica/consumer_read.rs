@@ -1,0 +1,208 @@
+//! What a leader answers its consumers: records below the high watermark, offsets by time, ends of epochs.
+
+use super::error::ReplicaError;
+use super::fetch_session::ConsumerFetch;
+use super::message::DivergingEpoch;
+use super::partition::{Partition, Role};
+use super::partition_leader::diverges;
+use super::purgatory::DelayedFetch;
+use crate::storage::{EpochEndOffset, PartitionLog, ReadLimit};
+use bytes::Bytes;
+use rookery_protocol::batch::{Record, RecordBatch};
+use rookery_raft::ids::LeaderEpoch;
+use std::sync::Arc;
+
+/// One partition's part of a fetch answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerRead {
+    /// Whole batches; the first may begin before the offset asked for.
+    pub batches: Vec<Bytes>,
+    /// Their bytes.
+    pub size: usize,
+    /// Nothing at or above it is visible.
+    pub high_watermark: i64,
+    /// The log's first offset.
+    pub log_start: i64,
+    /// The reader's log is not a prefix of this one: it has to go back (KIP-320, KIP-595).
+    pub diverging: Option<DivergingEpoch>,
+}
+
+/// Kafka's special timestamps of ListOffsets, and plain ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// -2, and -4 (the earliest that is here, which is the same without tiered storage).
+    Earliest,
+    /// -1: the next record that a consumer will see.
+    Latest,
+    /// -3: the record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+    /// -5 and -6: what only tiered storage has.
+    Tiered,
+    /// The first record at or after it, in milliseconds since 1970.
+    Timestamp(i64),
+}
+
+impl OffsetSpec {
+    /// From the wire; `None` for a number that means nothing.
+    pub fn from_wire(timestamp: i64) -> Option<OffsetSpec> {
+        match timestamp {
+            -1 => Some(OffsetSpec::Latest),
+            -2 | -4 => Some(OffsetSpec::Earliest),
+            -3 => Some(OffsetSpec::MaxTimestamp),
+            -5 | -6 => Some(OffsetSpec::Tiered),
+            ms if ms >= 0 => Some(OffsetSpec::Timestamp(ms)),
+            _ => None,
+        }
+    }
+}
+
+/// An answer of ListOffsets; -1 where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: i64,
+    /// The record's timestamp, for searches by time.
+    pub timestamp_ms: i64,
+    /// The epoch of the record at the offset.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl FoundOffset {
+    /// No such record.
+    pub const NONE: FoundOffset = FoundOffset { offset: -1, timestamp_ms: -1, leader_epoch: LeaderEpoch::NONE };
+}
+
+/// A batch that is looked into may unpack to this much.
+const PLAIN_BYTES_MAX: usize = 256 << 20;
+
+impl Partition {
+    /// Records for a consumer; `Ok(None)` if they must come from disk and `may_block` is false. With `may_block`:
+    /// **blocks.**
+    pub fn consumer_read(
+        &self,
+        asked: &ConsumerFetch,
+        limit: ReadLimit,
+        may_block: bool,
+    ) -> Result<Option<ConsumerRead>, ReplicaError> {
+        let now = self.context.clock.now();
+        let (log, leader_epoch) = {
+            let role = self.role.read();
+            self.check_leads(&role, LeaderEpoch(asked.current_leader_epoch), now)?;
+            (Arc::clone(&role.log), role.leader_epoch)
+        };
+        // The offsets first: what is below the high watermark read afterwards is in the log for good.
+        let offsets = log.offsets();
+        let high_watermark = self.high_watermark();
+        let mut answer = ConsumerRead {
+            batches: Vec::new(),
+            size: 0,
+            high_watermark,
+            log_start: offsets.log_start,
+            diverging: diverges(&log, asked.offset, LeaderEpoch(asked.last_fetched_epoch)),
+        };
+        if answer.diverging.is_none() {
+            if !(offsets.log_start..=offsets.log_end).contains(&asked.offset) {
+                let (log_start, end) = (offsets.log_start, high_watermark);
+                return Err(ReplicaError::OffsetOutOfRange { offset: asked.offset, log_start, end });
+            }
+            if asked.offset < high_watermark && (limit.max_bytes > 0 || limit.at_least_one) {
+                let read = if may_block {
+                    Some(log.read(asked.offset, high_watermark, limit)?)
+                } else {
+                    log.try_read_cached(asked.offset, high_watermark, limit)?
+                };
+                let Some(read) = read else { return Ok(None) };
+                (answer.batches, answer.size) = (read.batches, read.size);
+            }
+        }
+        // What was read after the check could come from another term's log.
+        match self.role() {
+            (Role::Leader, epoch) if epoch == leader_epoch => Ok(Some(answer)),
+            _ => Err(ReplicaError::NotLeaderOrFollower),
+        }
+    }
+
+    /// Lets a fetch wait here until more than `seen` (the high watermark it read at) is visible.
+    pub fn await_records(&self, fetch: &mut DelayedFetch, seen: i64) {
+        fetch.watch(&self.fetches, seen + 1);
+        // The high watermark may have passed, or the leadership ended, between the read and the watch.
+        let gone = self.with_leader(|_| ()).is_none();
+        let reached = if gone { self.fetches.lock().drain() } else { self.fetches.lock().reach(self.high_watermark()) };
+        for waiter in reached {
+            waiter.wake();
+        }
+    }
+
+    /// ListOffsets. **Blocks** for searches by time.
+    pub fn find_offset(&self, current_leader_epoch: LeaderEpoch, spec: OffsetSpec) -> Result<FoundOffset, ReplicaError> {
+        let now = self.context.clock.now();
+        let log = {
+            let role = self.role.read();
+            self.check_leads(&role, current_leader_epoch, now)?;
+            Arc::clone(&role.log)
+        };
+        let (high_watermark, epoch_start) = {
+            let epoch_start = self.with_leader(|term| term.epoch_start_offset());
+            (self.high_watermark(), epoch_start.ok_or(ReplicaError::NotLeaderOrFollower)?)
+        };
+        let offsets = log.offsets();
+        let at = |offset: i64| FoundOffset {
+            offset,
+            timestamp_ms: -1,
+            leader_epoch: log.epoch_of(offset).or_else(|| log.latest_epoch().map(|e| e.epoch)).unwrap_or(LeaderEpoch::NONE),
+        };
+        match spec {
+            OffsetSpec::Earliest => return Ok(at(offsets.log_start)),
+            OffsetSpec::Tiered => return Ok(FoundOffset::NONE),
+            _ => {}
+        }
+        // A new leader cannot tell yet what is committed: an older answer may have been higher (KIP-207).
+        if high_watermark < epoch_start {
+            return Err(ReplicaError::OffsetNotAvailable);
+        }
+        let batch = match spec {
+            OffsetSpec::Latest => return Ok(at(high_watermark)),
+            OffsetSpec::Timestamp(ms) => log.find_batch_by_timestamp(ms, high_watermark)?,
+            _ => log.find_batch_of_max_timestamp(high_watermark)?,
+        };
+        let Some(batch) = batch else { return Ok(FoundOffset::NONE) };
+        record_in(&log, batch, spec, offsets.log_start)
+    }
+
+    /// OffsetForLeaderEpoch (KIP-320): where an epoch ends in this leader's log.
+    pub fn epoch_end(
+        &self,
+        current_leader_epoch: LeaderEpoch,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<EpochEndOffset>, ReplicaError> {
+        let now = self.context.clock.now();
+        let role = self.role.read();
+        self.check_leads(&role, current_leader_epoch, now)?;
+        Ok(role.log.end_offset_for_epoch(epoch))
+    }
+}
+
+/// The record that was searched for, in the batch that holds it.
+fn record_in(log: &PartitionLog, batch: Bytes, spec: OffsetSpec, log_start: i64) -> Result<FoundOffset, ReplicaError> {
+    let corrupt = |what: String| ReplicaError::Storage(crate::storage::StorageError::Corrupt(what.into()));
+    let batch = RecordBatch::parse(batch).map_err(|e| corrupt(e.to_string()))?;
+    let epoch = log.epoch_of(batch.last_offset()).unwrap_or(LeaderEpoch::NONE);
+    let mut best: Option<Record> = None;
+    for record in batch.records(PLAIN_BYTES_MAX).map_err(|e| corrupt(e.to_string()))? {
+        let record = record.map_err(|e| corrupt(e.to_string()))?;
+        if record.offset < log_start {
+            continue;
+        }
+        let better = match spec {
+            OffsetSpec::Timestamp(ms) => record.timestamp >= ms,
+            _ => best.as_ref().is_none_or(|b| record.timestamp > b.timestamp),
+        };
+        if better {
+            best = Some(record);
+            if matches!(spec, OffsetSpec::Timestamp(_)) {
+                break;
+            }
+        }
+    }
+    Ok(best.map_or(FoundOffset::NONE, |r| FoundOffset { offset: r.offset, timestamp_ms: r.timestamp, leader_epoch: epoch }))
+}

@@ -1,0 +1,620 @@
+//! [`ReplicaManager`]: every replica of this broker, and what the metadata wants of them.
+//!
+//! In: metadata deltas, fetches of consumers and followers, commits of the store. Out: replicas that lead or follow as
+//! the metadata says, answers, ISR proposals. Never: a decision about who leads.
+//!
+//! # Who changes what
+//!
+//! - The partition table is written by [`MetadataPublisher::on_metadata_update`] alone, which one task calls in the order
+//!   of the log, never concurrently; everyone else reads a snapshot of it. A new registration of this broker
+//!   ([`ReplicaManager::registered`]) and a reopened store only replay the present image through the same code, behind
+//!   `publishing`.
+//! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
+//! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
+//!
+//! # Periodic work, on one task
+//!
+//! Lagging followers are looked for several times per `replica.lag.time.max.ms`; high watermarks and producers are
+//! checkpointed every few seconds; retention looks every `log.retention.check.interval.ms`, on leaders only (followers
+//! follow the leader's log start).
+
+use super::consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
+use super::error::ReplicaError;
+use super::fetch_session::ConsumerFetch;
+use super::fetch_task::{FetchSurroundings, FetchTask};
+use super::fetcher::FetcherConfig;
+use super::isr_task::{IsrChannel, IsrQueue};
+use super::leader::{BrokerView, IsrProposal, PartitionState};
+use super::partition::{Applied, Clock, Partition, PartitionEvents, ReplicaConfig, ReplicaContext, Role};
+use super::purgatory::DelayedFetch;
+use super::replica_service::{ReplicaService, Replicas};
+use crate::peer::PeerPool;
+use crate::storage::{LogClass, LogDirectory, ReadLimit, StorageError};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
+use rookery_raft::image::{MetadataImage, PartitionRegistration};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+type Table = BTreeMap<TopicIdPartition, Arc<Partition>>;
+
+/// Settings of a broker's replicas.
+#[derive(Debug, Clone)]
+pub struct ReplicaManagerConfig {
+    /// This broker.
+    pub node: NodeId,
+    /// Of each replica.
+    pub replica: ReplicaConfig,
+    /// Of fetching from leaders.
+    pub fetcher: FetcherConfig,
+    /// `log.retention.check.interval.ms`.
+    pub retention_interval: Duration,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration: Duration,
+}
+
+/// How many replicas are how; for metrics and the admin API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicaCounts {
+    /// Replicas here.
+    pub replicas: usize,
+    /// Of them, led here.
+    pub leaders: usize,
+    /// Of those, with an ISR smaller than the replicas.
+    pub under_replicated: usize,
+    /// Of those, with an ISR smaller than min.insync.replicas.
+    pub under_min_isr: usize,
+    /// Replicas whose store is not available.
+    pub offline: usize,
+}
+
+/// A consumer's fetch over many partitions.
+#[derive(Debug, Clone)]
+pub struct ConsumerFetchRequest {
+    /// Wait for so long, at most, ...
+    pub max_wait: Duration,
+    /// ... for so many bytes.
+    pub min_bytes: usize,
+    /// Answer with so many at most, but one batch at least.
+    pub max_bytes: usize,
+    /// What, in this order; `None` for a partition that this broker has no replica of.
+    pub partitions: Vec<(TopicIdPartition, ConsumerFetch)>,
+}
+
+/// The answers, in the order asked.
+pub type ConsumerFetchAnswer = Vec<Result<ConsumerRead, ReplicaError>>;
+
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// A leader without confirmation stands for so long at most.
+const LAG_CHECKS: u32 = 5;
+
+struct Events {
+    manager: OnceLock<Weak<ReplicaManager>>,
+}
+
+/// Every replica of this broker.
+pub struct ReplicaManager {
+    config: ReplicaManagerConfig,
+    context: Arc<ReplicaContext>,
+    clock: Arc<dyn Clock>,
+    directory: ArcSwap<LogDirectory>,
+    table: ArcSwap<Table>,
+    image: ArcSwap<MetadataImage>,
+    service: ArcSwapOption<ReplicaService>,
+    session_seed: u64,
+    pool: PeerPool,
+    streams: Mutex<BTreeMap<NodeId, FetchTask>>,
+    isr: Arc<IsrQueue>,
+    store_failure: watch::Sender<Option<StorageError>>,
+    publishing: Mutex<()>,
+    me: OnceLock<Weak<ReplicaManager>>,
+}
+
+impl ReplicaManager {
+    /// Over the logs of an open store. `session_seed` is random.
+    pub fn new(
+        config: ReplicaManagerConfig,
+        directory: LogDirectory,
+        clock: Arc<dyn Clock>,
+        pool: PeerPool,
+        session_seed: u64,
+    ) -> Arc<Self> {
+        let events = Arc::new(Events { manager: OnceLock::new() });
+        let identity = (config.node, BrokerEpoch::UNKNOWN);
+        let context = Arc::new(ReplicaContext::new(identity, config.replica.clone(), clock.clone(), events.clone()));
+        let manager = Arc::new(Self {
+            config,
+            context,
+            clock,
+            directory: ArcSwap::from_pointee(directory),
+            table: ArcSwap::default(),
+            image: ArcSwap::new(MetadataImage::empty()),
+            service: ArcSwapOption::empty(),
+            session_seed,
+            pool,
+            streams: Mutex::default(),
+            isr: Arc::default(),
+            store_failure: watch::Sender::new(None),
+            publishing: Mutex::new(()),
+            me: OnceLock::new(),
+        });
+        let weak = Arc::downgrade(&manager);
+        manager.me.get_or_init(|| weak.clone());
+        events.manager.get_or_init(|| weak);
+        manager
+    }
+
+    /// The replica of a partition, if this broker has one.
+    pub fn partition(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        self.table.load().get(&id).cloned()
+    }
+
+    /// The logs in use.
+    pub fn directory(&self) -> Arc<LogDirectory> {
+        self.directory.load_full()
+    }
+
+    /// Told when the store fails; the owner reopens it and calls [`store_reopened`](Self::store_reopened).
+    pub fn store_failure(&self) -> watch::Receiver<Option<StorageError>> {
+        self.store_failure.subscribe()
+    }
+
+    /// The controller confirmed the heartbeat that was sent at `sent`.
+    pub fn heartbeat_answered(&self, sent: Duration) {
+        self.context.heartbeat_answered(sent);
+    }
+
+    /// This broker is registered under a new epoch: every stream to a leader begins anew under it.
+    pub fn registered(&self, epoch: BrokerEpoch) {
+        let _publishing = self.publishing.lock();
+        self.context.set_broker_epoch(epoch);
+        self.streams.lock().clear();
+        let table = self.table.load_full();
+        for partition in table.values() {
+            if let (Role::Follower(state), term) = partition.role()
+                && let Ok(position) = partition.follower_position(term)
+            {
+                self.follow(partition.id(), state.leader, term, position);
+            }
+        }
+    }
+
+    /// The service that answers follower brokers, once the cluster is known.
+    pub fn service(&self) -> Option<Arc<ReplicaService>> {
+        self.service.load_full()
+    }
+
+    /// The store was opened anew under these logs: every replica waits for a new term.
+    pub fn store_reopened(&self, directory: LogDirectory) -> Result<(), StorageError> {
+        let _publishing = self.publishing.lock();
+        let directory = Arc::new(directory);
+        let image = self.image.load_full();
+        for (id, partition) in self.table.load().iter() {
+            let log = directory.get_or_create(*id, log_class(&image, *id))?;
+            partition.store_reopened(log);
+        }
+        self.directory.store(directory);
+        self.store_failure.send_replace(None);
+        for id in self.table.load().keys() {
+            if let Some(registration) = image.partition(*id) {
+                self.apply(&image, *id, registration);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many replicas are how.
+    pub fn counts(&self) -> ReplicaCounts {
+        let mut counts = ReplicaCounts::default();
+        for partition in self.table.load().values() {
+            counts.replicas += 1;
+            counts.offline += usize::from(partition.role().0 == Role::Offline);
+            partition.with_leader(|term| {
+                counts.leaders += 1;
+                counts.under_replicated += usize::from(term.is_under_replicated());
+                counts.under_min_isr += usize::from(term.is_under_min_isr());
+            });
+        }
+        counts
+    }
+
+    /// Look after lag, checkpoints and retention until told to stop.
+    pub async fn run(self: Arc<Self>, channel: Arc<dyn IsrChannel>, stop: CancellationToken) {
+        let replicas: Arc<dyn Replicas> = self.clone();
+        let (isr, context) = (self.isr.clone(), self.context.clone());
+        let proposing = isr.run(self.config.node, move || context.broker_epoch(), replicas, channel);
+        let every = |period: Duration| {
+            let mut ticks = interval(period.max(Duration::from_millis(10)));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut lag = every(self.config.replica.lag_max / LAG_CHECKS);
+        let mut checkpoint = every(CHECKPOINT_INTERVAL);
+        let mut retention = every(self.config.retention_interval);
+        tokio::pin!(proposing);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut proposing => return,
+                _ = lag.tick() => self.check_lag(),
+                _ = checkpoint.tick() => self.checkpoint(),
+                _ = retention.tick() => {
+                    let this = self.clone();
+                    if tokio::task::spawn_blocking(move || this.retain()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_lag(&self) {
+        for partition in self.table.load().values() {
+            partition.check_lag();
+        }
+        let counts = self.counts();
+        metrics::gauge!("rookery_replica_replicas").set(counts.replicas as f64);
+        metrics::gauge!("rookery_replica_leaders").set(counts.leaders as f64);
+        metrics::gauge!("rookery_replica_under_replicated").set(counts.under_replicated as f64);
+        metrics::gauge!("rookery_replica_under_min_isr").set(counts.under_min_isr as f64);
+        metrics::gauge!("rookery_replica_offline").set(counts.offline as f64);
+    }
+
+    /// Write down high watermarks and producers: a start has less to replay. Also before a clean close.
+    pub fn checkpoint(&self) {
+        for partition in self.table.load().values() {
+            if let Err(error) = partition.log().checkpoint(partition.high_watermark()) {
+                tracing::debug!(partition = %partition.id(), %error, "no checkpoint");
+            }
+        }
+    }
+
+    /// One pass of retention over everything led here. **Blocks.**
+    fn retain(&self) {
+        let image = self.image.load_full();
+        let now_ms = self.clock.wall_ms();
+        let expiration_ms = i64::try_from(self.config.producer_expiration.as_millis()).unwrap_or(i64::MAX);
+        let mut moved = 0usize;
+        for (id, partition) in self.table.load().iter() {
+            partition.log().expire_producers(now_ms, expiration_ms);
+            let Some(topic) = image.topics.by_id(id.topic_id) else { continue };
+            let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| !p.contains("delete"));
+            if compacted || partition.role().0 != Role::Leader {
+                continue;
+            }
+            let number = |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
+            let (ms, bytes): (i64, i64) = (number("retention.ms"), number("retention.bytes"));
+            let high_watermark = partition.high_watermark();
+            let candidate = partition.log().retention_candidate(now_ms, ms, bytes, high_watermark);
+            let result = match candidate {
+                Ok(Some(start)) => partition.delete_records(start).map(|_| moved += 1),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = result {
+                tracing::warn!(partition = %id, %error, "retention");
+            }
+        }
+        if moved > 0 {
+            tracing::debug!(partitions = moved, "retention moved log starts");
+            if let Err(error) = self.directory.load().store().reclaim() {
+                tracing::warn!(%error, "space was not given back");
+            }
+        }
+    }
+
+    /// Serve a consumer's fetch, waiting as it asks.
+    pub async fn consumer_fetch(self: &Arc<Self>, request: ConsumerFetchRequest) -> ConsumerFetchAnswer {
+        let deadline = tokio::time::sleep(request.max_wait);
+        tokio::pin!(deadline);
+        let mut timed_out = request.max_wait.is_zero();
+        loop {
+            let answer = match self.read_all(&request, false) {
+                Some(answer) => answer,
+                None => {
+                    let (this, request) = (Arc::clone(self), request.clone());
+                    let read = tokio::task::spawn_blocking(move || this.read_all(&request, true)).await;
+                    read.ok().flatten().unwrap_or_default()
+                }
+            };
+            if timed_out || is_enough(&answer, request.min_bytes) {
+                return answer;
+            }
+            let Some(permit) = self.context.config.fetch_purgatory.try_acquire() else { return answer };
+            let mut waiting = DelayedFetch::new(permit);
+            for ((id, _), read) in request.partitions.iter().zip(&answer) {
+                if let (Some(partition), Ok(read)) = (self.partition(*id), read) {
+                    partition.await_records(&mut waiting, read.high_watermark);
+                }
+            }
+            tokio::select! {
+                () = waiting.woken() => {}
+                () = &mut deadline => timed_out = true,
+            }
+        }
+    }
+
+    /// One pass over the partitions; `None` if something must come from disk and `may_block` is false.
+    fn read_all(&self, request: &ConsumerFetchRequest, may_block: bool) -> Option<ConsumerFetchAnswer> {
+        let table = self.table.load();
+        let mut left = request.max_bytes;
+        let mut nothing_yet = true;
+        let mut answers = Vec::with_capacity(request.partitions.len());
+        for (id, asked) in &request.partitions {
+            let limit = ReadLimit { max_bytes: asked.max_bytes.min(left), at_least_one: nothing_yet };
+            let read = match table.get(id) {
+                None => Err(ReplicaError::NotLeaderOrFollower),
+                Some(partition) => partition.consumer_read(asked, limit, may_block).transpose()?,
+            };
+            if let Ok(read) = &read {
+                left = left.saturating_sub(read.size);
+                nothing_yet &= read.size == 0;
+            }
+            answers.push(read);
+        }
+        Some(answers)
+    }
+
+    /// ListOffsets for one partition.
+    pub async fn find_offset(
+        &self,
+        id: TopicIdPartition,
+        current_leader_epoch: LeaderEpoch,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, ReplicaError> {
+        let partition = self.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
+        match spec {
+            OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
+                let found = tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
+                found.unwrap_or(Err(ReplicaError::NotLeaderOrFollower))
+            }
+            _ => partition.find_offset(current_leader_epoch, spec),
+        }
+    }
+
+    fn apply_changes(&self, image: &MetadataImage, changes: &LocalReplicaChanges) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut table = Table::clone(&self.table.load());
+        for id in changes.deleted.keys() {
+            if let Some(partition) = table.remove(id) {
+                self.unfollow(*id, None);
+                partition.store_failed(); // whoever waits here is told to look elsewhere
+                if let Err(error) = self.directory.load().delete(id) {
+                    tracing::warn!(partition = %id, %error, "a deleted log is still there; it goes with the next start");
+                }
+                tracing::info!(partition = %id, "replica deleted");
+            }
+        }
+        let kept: Vec<(&TopicIdPartition, &ReplicaChange)> = changes.leaders.iter().chain(&changes.followers).collect();
+        for (id, _) in &kept {
+            if table.contains_key(id) {
+                continue;
+            }
+            match self.directory.load().get_or_create(**id, log_class(image, **id)) {
+                Ok(log) => {
+                    table.insert(**id, Partition::new(log, Arc::clone(&self.context)));
+                }
+                Err(error) => tracing::error!(partition = %id, %error, "no log for a new replica"),
+            }
+        }
+        self.table.store(Arc::new(table));
+        for (id, change) in kept {
+            self.apply(image, *id, &change.new);
+        }
+    }
+
+    /// Bring one replica to its registration.
+    fn apply(&self, image: &MetadataImage, id: TopicIdPartition, registration: &PartitionRegistration) {
+        let Some(partition) = self.partition(id) else { return };
+        let state = partition_state(image, id, registration);
+        match partition.apply(&state, &broker_views(image, &state)) {
+            Ok(Applied::BecameLeader) => {
+                self.unfollow(id, None);
+                tracing::debug!(partition = %id, epoch = %state.leader_epoch, "leads");
+            }
+            Ok(Applied::Follows { leader, leader_epoch, position }) => {
+                self.unfollow(id, Some(leader));
+                self.follow(id, leader, leader_epoch, position);
+            }
+            Ok(Applied::Waits) => {
+                self.unfollow(id, None);
+                tracing::info!(partition = %id, epoch = %state.leader_epoch, "waits for the next leader epoch");
+            }
+            Ok(Applied::StillLeader | Applied::Nothing) => {}
+            Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),
+        }
+    }
+
+    fn follow(&self, id: TopicIdPartition, leader: NodeId, term: LeaderEpoch, position: super::fetcher::FetchPosition) {
+        let (epoch, cluster) = (self.context.broker_epoch(), self.image.load().cluster.cluster_id());
+        let Some(cluster) = cluster else { return };
+        if leader == NodeId::NONE || epoch == BrokerEpoch::UNKNOWN {
+            return; // a registration, or a leader, comes by the metadata
+        }
+        let mut streams = self.streams.lock();
+        let stream = streams.entry(leader).or_insert_with(|| {
+            FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings())
+        });
+        stream.follow(id, term, position);
+    }
+
+    /// Follow the partition nowhere but at `keep`.
+    fn unfollow(&self, id: TopicIdPartition, keep: Option<NodeId>) {
+        self.streams.lock().retain(|leader, stream| Some(*leader) == keep || !stream.leave(id));
+    }
+
+    fn surroundings(&self) -> FetchSurroundings {
+        let me = self.me.get().and_then(Weak::upgrade).expect("the manager is alive while it publishes");
+        FetchSurroundings {
+            pool: self.pool.clone(),
+            replicas: me,
+            clock: self.clock.clone(),
+            config: self.config.fetcher.clone(),
+        }
+    }
+
+    /// Brokers were fenced or came back, or configs changed: leaders count anew.
+    fn refresh_leaders(&self, image: &MetadataImage) {
+        for (id, partition) in self.table.load().iter() {
+            if partition.role().0 != Role::Leader {
+                continue;
+            }
+            if let Some(registration) = image.partition(*id) {
+                let state = partition_state(image, *id, registration);
+                partition.update_metadata(&broker_views(image, &state), state.min_insync_replicas);
+            }
+        }
+    }
+
+    fn refresh_classes(&self, image: &MetadataImage) {
+        for (id, partition) in self.table.load().iter() {
+            let (class, log) = (log_class(image, *id), partition.log());
+            if log.class() != class
+                && let Err(error) = log.set_class(class)
+            {
+                tracing::warn!(partition = %id, %error, "the retention class was not changed");
+            }
+        }
+    }
+
+    fn open_service(self: &Arc<Self>, cluster: ClusterId) {
+        let bounds = (self.config.fetcher.max_wait, self.config.fetcher.max_bytes as usize);
+        let service = ReplicaService::new(cluster, self.context.clone(), self.clone(), self.session_seed, bounds);
+        self.service.store(Some(Arc::new(service)));
+    }
+
+    fn followers_of(&self, id: TopicIdPartition) -> Vec<NodeId> {
+        let image = self.image.load();
+        let replicas = image.partition(id).map(|p| p.replicas.as_slice()).unwrap_or_default();
+        replicas.iter().copied().filter(|node| *node != self.config.node).collect()
+    }
+}
+
+impl Replicas for ReplicaManager {
+    fn replica(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        self.partition(id)
+    }
+}
+
+impl MetadataPublisher for ReplicaManager {
+    fn name(&self) -> &str {
+        "replicas"
+    }
+
+    fn on_metadata_update(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+        let _publishing = self.publishing.lock();
+        self.image.store(image.clone());
+        if self.service.load().is_none()
+            && let (Some(cluster), Some(me)) = (image.cluster.cluster_id(), self.me.get().and_then(Weak::upgrade))
+        {
+            me.open_service(cluster);
+        }
+        self.apply_changes(image, &delta.local_changes(self.config.node));
+        if !delta.cluster.is_empty() || !delta.configs.is_empty() {
+            self.refresh_leaders(image);
+        }
+        if !delta.configs.is_empty() {
+            self.refresh_classes(image);
+        }
+    }
+}
+
+impl Events {
+    fn manager(&self) -> Option<Arc<ReplicaManager>> {
+        self.manager.get().and_then(Weak::upgrade)
+    }
+}
+
+impl PartitionEvents for Events {
+    fn log_end_moved(&self, id: TopicIdPartition) {
+        if let Some(manager) = self.manager()
+            && let Some(service) = manager.service()
+        {
+            service.wake(id, manager.followers_of(id));
+        }
+    }
+
+    fn high_watermark_moved(&self, id: TopicIdPartition) {
+        if let Some(manager) = self.manager()
+            && let Some(service) = manager.service()
+        {
+            service.mark_quiet(id, manager.followers_of(id));
+        }
+    }
+
+    fn follower_synced(&self, id: TopicIdPartition, leader_epoch: LeaderEpoch, synced: i64) {
+        let Some(manager) = self.manager() else { return };
+        let leader = manager.image.load().partition(id).map_or(NodeId::NONE, |p| p.leader);
+        if let Some(stream) = manager.streams.lock().get(&leader) {
+            stream.synced(id, leader_epoch, synced);
+        }
+    }
+
+    fn isr_proposed(&self, id: TopicIdPartition, _proposal: IsrProposal) {
+        if let Some(manager) = self.manager() {
+            manager.isr.add(id);
+        }
+    }
+
+    fn store_failed(&self, id: TopicIdPartition, error: &StorageError) {
+        let Some(manager) = self.manager() else { return };
+        if let Some(partition) = manager.partition(id) {
+            partition.store_failed();
+        }
+        let first = manager.store_failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            *failure = Some(error.clone());
+            first
+        });
+        if first {
+            tracing::error!(%error, "the data directory is offline: this broker gives up its replicas");
+        }
+    }
+}
+
+fn is_enough(answer: &ConsumerFetchAnswer, min_bytes: usize) -> bool {
+    let mut size = 0;
+    for read in answer {
+        match read {
+            Err(_) => return true,
+            Ok(read) if read.diverging.is_some() => return true,
+            Ok(read) => size += read.size,
+        }
+    }
+    answer.is_empty() || size >= min_bytes
+}
+
+fn partition_state(image: &MetadataImage, id: TopicIdPartition, registration: &PartitionRegistration) -> PartitionState {
+    let min_insync_replicas = image.topics.by_id(id.topic_id).map_or(1, |t| image.min_isr(&t.name, registration.replicas.len()));
+    PartitionState {
+        leader: registration.leader,
+        leader_epoch: registration.leader_epoch,
+        partition_epoch: registration.partition_epoch,
+        replicas: registration.replicas.to_vec(),
+        isr: registration.isr.iter().copied().collect::<BTreeSet<_>>(),
+        min_insync_replicas,
+    }
+}
+
+fn broker_views(image: &MetadataImage, state: &PartitionState) -> BTreeMap<NodeId, BrokerView> {
+    let view = |id: &NodeId| {
+        let broker = image.cluster.broker(*id)?;
+        Some((*id, BrokerView { epoch: broker.epoch(), eligible: broker.is_active() }))
+    };
+    state.replicas.iter().filter_map(view).collect()
+}
+
+fn log_class(image: &MetadataImage, id: TopicIdPartition) -> LogClass {
+    let Some(topic) = image.topics.by_id(id.topic_id) else { return LogClass::of(false, -1, -1) };
+    let number = |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
+    let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
+    LogClass::of(compacted, number("retention.ms"), number("retention.bytes"))
+}

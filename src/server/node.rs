@@ -1,0 +1,606 @@
+//! [`Node`]: everything that runs, from the first port to the last goodbye.
+
+use super::hooks::Hooks;
+use super::publishers::Addresses;
+use super::store_keeper::StoreKeeper;
+use super::view::View;
+use super::{LatePublishers, NodeClock};
+use crate::broker::{
+    Broker, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
+    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin,
+    QuorumLane, QuorumService, Registration,
+};
+use crate::config::ServerConfig;
+use crate::config::listeners::HostPort;
+use crate::coordinator::group::{GroupConfig, GroupCoordinator};
+use crate::coordinator::{GroupElections, ReplicaLog};
+use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipProfile};
+use crate::handlers::Handlers;
+use crate::net::{BoundListener, ListenerError, NetConfig, RequestBudget};
+use crate::peer::{
+    AddressBook, LocalIdentity, Lane, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer, PeerServices,
+};
+use crate::replica::{
+    Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
+};
+use crate::replica::fetcher::FetcherConfig;
+use crate::storage::tail_cache::TailCache;
+use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
+use metrics_exporter_prometheus::PrometheusHandle;
+use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
+use rookery_raft::delta::MetadataPublisher;
+use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
+use rookery_raft::quorum::{
+    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, SnapshotFiles,
+};
+use rookery_raft::record::{
+    Address, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
+};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::lookup_host;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Why a node does not start, or cannot go on: one line each.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The data directory.
+    #[error("{0}")]
+    Directory(String),
+    /// An address that means nothing.
+    #[error("{setting}: {address} cannot be resolved: {reason}")]
+    Address {
+        /// Which setting.
+        setting: &'static str,
+        /// As set.
+        address: String,
+        /// As the resolver says.
+        reason: String,
+    },
+    /// The metadata log.
+    #[error("{0}")]
+    Metadata(String),
+}
+
+/// What this build can replay.
+const SUPPORTED_METADATA: FeatureRange =
+    FeatureRange { min: MetadataVersion::MINIMUM as i16, max: MetadataVersion::LATEST as i16 };
+/// How often the mark of the metadata log follows its commits.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+/// Gossip events that wait for the failure watch; more are dropped, and the view remains.
+const GOSSIP_EVENTS: usize = 1024;
+/// Until listeners and connections have ended after they were told to.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub struct Node {
+    config: Arc<ServerConfig>,
+    metadata: MetadataCell,
+    publishers: Arc<LatePublishers>,
+    seeds: watch::Receiver<BTreeMap<NodeId, String>>,
+    clock: NodeClock,
+    identity: LocalIdentity,
+    incarnation: IncarnationId,
+    pool: PeerPool,
+    server: PeerServer,
+    replica_lane: ReplicaLane,
+    gossip_events: mpsc::Sender<GossipEvent>,
+    view: Arc<View>,
+    /// Ends what serves clients and what works in the background.
+    stop: CancellationToken,
+    /// Ends the HTTP API, last of all.
+    stop_http: CancellationToken,
+    tracker: TaskTracker,
+    http: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// The broker's half of a node, from the moment the cluster is known.
+struct BrokerHalf {
+    store: Arc<RocksDbStore>,
+    replicas: Arc<ReplicaManager>,
+    groups: Arc<GroupCoordinator<ReplicaLog>>,
+    leave: CancellationToken,
+    life: JoinHandle<()>,
+}
+
+impl Node {
+    /// Run a node until `stop` resolves; returns when it has left in order, or with what ended it.
+    pub async fn run(
+        config: ServerConfig,
+        prometheus: PrometheusHandle,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
+        let config = Arc::new(config);
+        let path = config.data_dir.clone();
+        let node_id = config.node_id;
+        let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
+        let directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
+        let listeners = bind_listeners(&config).await?;
+        let (node, mut failure) = Node::start(config.clone(), &directory, prometheus).await?;
+        tokio::pin!(stop);
+        let mut gossip = None;
+        let mut broker = None;
+        let ended = tokio::select! {
+            () = &mut stop => Ok(()),
+            failed = wait_for_failure(&mut failure) => Err(failed),
+            started = node.start_broker(directory, listeners, &mut gossip, &mut broker) => match started {
+                Err(error) => Err(error),
+                Ok(()) => tokio::select! {
+                    () = &mut stop => Ok(()),
+                    failed = wait_for_failure(&mut failure) => Err(failed),
+                },
+            },
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "this node cannot go on");
+        }
+        node.shut_down(broker, gossip).await;
+        ended
+    }
+
+    /// Everything that is there before the cluster is known.
+    async fn start(
+        config: Arc<ServerConfig>,
+        directory: &DataDirectory,
+        prometheus: PrometheusHandle,
+    ) -> Result<(Node, watch::Receiver<Option<String>>), StartError> {
+        let clock = NodeClock::start();
+        let me = QuorumNodeId { node_id: config.node_id, directory_id: directory.directory_id() };
+        let incarnation = IncarnationId::random();
+        let identity = LocalIdentity::new(PeerIdentity {
+            cluster_id: directory.cluster_id(),
+            node_id: me.node_id,
+            directory_id: me.directory_id,
+            incarnation,
+            broker_epoch: BrokerEpoch::UNKNOWN,
+        });
+        let book = AddressBook::new();
+        for voter in config.voters.iter().filter(|v| v.node_id != me.node_id) {
+            book.set(voter.node_id, voter.address.to_string(), None);
+        }
+        let events = PeerEvents::new();
+        let peer_config = PeerConfig::default();
+        let jitter = Arc::new(rand::random::<f64>);
+        let pool = PeerPool::new(identity.clone(), book.clone(), peer_config.clone(), events.clone(), jitter);
+
+        let metadata = MetadataCell::default();
+        let admin = QuorumAdmin::new(me.node_id, metadata.clone(), pool.clone());
+        let replica_lane = ReplicaLane::default();
+        let controller = Arc::new(ControllerService::new(Arc::new(metadata.clone())));
+        let services = PeerServices::new()
+            .with(Lane::Control, KIND_QUORUM..=KIND_QUORUM, Arc::new(QuorumService::new(metadata.clone())))
+            .with(Lane::Controller, KIND_CONTROLLER..=KIND_CONTROLLER, controller.clone())
+            .with(Lane::Controller, KIND_REPLACE_VOTER..=KIND_REPLACE_VOTER, Arc::new(admin.clone()))
+            .with(Lane::Heartbeat, KIND_CONTROLLER..=KIND_CONTROLLER, controller)
+            .with(Lane::Replication, KIND_FETCH..=KIND_PROGRESS, Arc::new(replica_lane.clone()));
+        let peer_address = resolve("peer.listener", &config.peer_bind).await?;
+        let connections = events.subscribe();
+        let server = PeerServer::bind(peer_address, identity.clone(), services, peer_config, events).map_err(|e| {
+            let reason = match e.kind() {
+                io::ErrorKind::AddrInUse => "the port is in use by another process".to_owned(),
+                _ => e.to_string(),
+            };
+            ListenerError { address: peer_address.to_string(), reason }
+        })?;
+
+        let view = Arc::new(View {
+            node: me.node_id,
+            is_broker: config.is_broker,
+            metadata: metadata.clone(),
+            admin,
+            broker: OnceLock::new(),
+            replicas: OnceLock::new(),
+            gossip: OnceLock::new(),
+            prometheus,
+        });
+        let (stop, stop_http, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let http = match &config.http {
+            None => None,
+            Some(address) => {
+                let listener = crate::net::listen(address.bind_address()).await?;
+                tracing::info!(%address, "HTTP admin API");
+                Some(tokio::spawn(crate::admin::serve(listener, view.clone(), view.clone(), stop_http.clone())))
+            }
+        };
+
+        let publishers = Arc::new(LatePublishers::default());
+        let first_seeds = config.voters.iter().filter(|v| v.node_id != me.node_id);
+        let seeds: BTreeMap<_, _> = first_seeds.map(|v| (v.node_id, v.address.to_string())).collect();
+        let (seeds_sender, seeds) = watch::channel(seeds);
+        let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
+        let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
+        let opening = OpenMetadata { config: &config, me, directory, pool: &pool, addresses, publishers: &publishers };
+        let failure = match config.voters.iter().any(|v| v.node_id == me.node_id) {
+            true => {
+                let (quorum, failure) = opening.voter().await?;
+                let watch = FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone());
+                tracker.spawn(watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone()));
+                metadata.open(LocalMetadata::Voter { quorum, watch });
+                failure
+            }
+            false => {
+                let (observer, failure) = opening.observer()?;
+                let voters = config.voters.iter().map(|v| v.node_id).collect();
+                metadata.open(LocalMetadata::Observer { observer, voters, believed: AtomicUsize::new(0) });
+                failure
+            }
+        };
+        let node = Node {
+            config,
+            metadata,
+            publishers,
+            seeds,
+            clock,
+            identity,
+            incarnation,
+            pool,
+            server,
+            replica_lane,
+            gossip_events,
+            view,
+            stop,
+            stop_http,
+            tracker,
+            http,
+        };
+        Ok((node, failure))
+    }
+
+    /// Wait for the cluster; then gossip and, on a broker, everything that serves clients.
+    async fn start_broker(
+        &self,
+        mut directory: DataDirectory,
+        listeners: Vec<BoundListener>,
+        gossip: &mut Option<Gossip>,
+        broker: &mut Option<BrokerHalf>,
+    ) -> Result<(), StartError> {
+        let cluster_id = self.wait_for_cluster().await;
+        self.identity.set_cluster_id(cluster_id);
+        directory.bind_cluster(cluster_id).map_err(|e| StartError::Directory(e.to_string()))?;
+        if self.config.timing.gossip {
+            *gossip = Some(self.start_gossip(cluster_id).await?);
+        }
+        if !self.config.is_broker {
+            return Ok(());
+        }
+        let clock: Arc<dyn Clock> = Arc::new(self.clock);
+        let logs = LogConfig {
+            tail_cache: Arc::new(TailCache::new(self.config.limits.log_cache_bytes)),
+            ..LogConfig::default()
+        };
+        let (opening, now) = (logs.clone(), clock.wall_ms());
+        let opened = blocking(move || {
+            let store = RocksDbStore::open(directory, RocksDbConfig::default()).map_err(|e| e.to_string())?;
+            let logs = LogDirectory::open(store.clone(), opening, now).map_err(|e| e.to_string())?;
+            Ok::<_, String>((store, logs))
+        });
+        let (store, log_directory) = opened.await?.map_err(StartError::Directory)?;
+        if store.log_lost() {
+            tracing::error!("the data directory lost synced data: its replicas count only after they have caught up");
+        }
+
+        let replicas =
+            ReplicaManager::new(self.replica_config(), log_directory, clock.clone(), self.pool.clone(), rand::random());
+        let group_log = Arc::new(ReplicaLog::new(replicas.clone()));
+        let groups = Arc::new(GroupCoordinator::new(group_log.clone(), self.group_config(), rand::random::<u64>));
+        let channel =
+            ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
+        let registration = watch::Sender::new(None::<Registration>);
+        let hooks = Arc::new(Hooks { clock: self.clock, store: store.clone(), replicas: replicas.clone() });
+        let life = Lifecycle::new(
+            LifecycleConfig {
+                heartbeat: self.config.timing.broker_heartbeat,
+                session: self.config.timing.broker_session,
+                leave_max: self.config.timing.controlled_shutdown,
+            },
+            Arc::new(self.metadata.clone()),
+            channel.clone(),
+            self.identity.clone(),
+            self.registration(cluster_id, store.as_ref(), gossip.as_ref()),
+            registration.clone(),
+            hooks,
+        );
+        self.view.broker.get_or_init(|| life.state());
+        self.view.replicas.get_or_init(|| replicas.clone());
+        self.replica_lane.open(replicas.clone());
+        let elections = GroupElections::new(self.config.node_id, group_log, groups.clone());
+        self.publishers.begin(vec![replicas.clone(), Arc::new(elections)]);
+
+        let (stop, tracker) = (&self.stop, &self.tracker);
+        tracker.spawn(replicas.clone().run(Arc::new(channel.clone()), stop.clone()));
+        let keeper = StoreKeeper {
+            store: store.clone(),
+            logs,
+            clock,
+            replicas: replicas.clone(),
+            channel: channel.clone(),
+            registration: registration.subscribe(),
+        };
+        tracker.spawn(keeper.run(stop.clone()));
+        let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
+        let shared = Broker::new(self.config.clone(), Arc::new(self.metadata.clone()), channel, producer_ids);
+        let handlers = Arc::new(Handlers::new(shared, replicas.clone(), groups.clone()));
+        let limits = &self.config.limits;
+        let net = NetConfig {
+            connections_max: Arc::new(Semaphore::new(limits.connections)),
+            budget: RequestBudget::new(limits.queued_request_bytes),
+            frame_bytes_max: limits.request_bytes,
+            idle_max: limits.connection_idle,
+        };
+        for listener in listeners {
+            tracing::info!(address = %listener.address(), "Kafka listener");
+            listener.serve(net.clone(), handlers.clone(), tracker, stop.clone());
+        }
+        let leave = CancellationToken::new();
+        let life = tokio::spawn(life.run(leave.clone()));
+        *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
+        Ok(())
+    }
+
+    async fn wait_for_cluster(&self) -> ClusterId {
+        let mut told = String::new();
+        loop {
+            if let Some(id) = self.metadata.cluster_id() {
+                tracing::info!(cluster = %id, node = %self.config.node_id, "member of the cluster");
+                return id;
+            }
+            if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
+                let why = quorum.formation().borrow().why.clone();
+                if why != told {
+                    tracing::info!("{why}");
+                    told = why;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn start_gossip(&self, cluster_id: ClusterId) -> Result<Gossip, StartError> {
+        let bind = resolve("peer.listener", &self.config.peer_bind).await?;
+        let address = resolve("advertised.peer.listener", &self.config.peer_advertised).await?;
+        let profile = if self.config.timing.gossip_fast { GossipProfile::FAST } else { GossipProfile::LAN };
+        let identity = GossipIdentity {
+            node_id: self.config.node_id,
+            generation: u64::try_from(self.clock.wall_ms()).unwrap_or(0),
+            incarnation: self.incarnation,
+            address,
+        };
+        let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
+        let gossip = Gossip::start(config, self.gossip_events.clone()).map_err(|e| {
+            let reason = match e.kind() {
+                io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
+                _ => e.to_string(),
+            };
+            ListenerError { address: bind.to_string(), reason }
+        })?;
+        self.view.gossip.get_or_init(|| gossip.view());
+        gossip.set_seeds(self.seeds.borrow().clone());
+        Ok(gossip)
+    }
+
+    fn replica_config(&self) -> ReplicaManagerConfig {
+        let (timing, limits) = (&self.config.timing, &self.config.limits);
+        let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut replica = ReplicaConfig::default();
+        (replica.lag_max, replica.lease) = (timing.replica_lag_max, timing.broker_session);
+        ReplicaManagerConfig {
+            node: self.config.node_id,
+            replica,
+            fetcher: FetcherConfig {
+                max_wait: timing.replica_fetch_wait,
+                max_bytes: bytes(limits.replica_fetch_bytes),
+                partition_max_bytes: bytes(limits.replica_fetch_partition_bytes),
+                ..FetcherConfig::default()
+            },
+            retention_interval: timing.retention_check,
+            producer_expiration: timing.producer_id_expiration,
+        }
+    }
+
+    fn group_config(&self) -> GroupConfig {
+        let groups = &self.config.groups;
+        GroupConfig {
+            session_timeout_min: groups.session_timeout_min,
+            session_timeout_max: groups.session_timeout_max,
+            initial_rebalance_delay: groups.initial_rebalance_delay,
+            size_max: groups.size_max,
+            offset_metadata_bytes_max: groups.metadata_bytes_max,
+            offsets_retention: groups.offsets_retention,
+            offsets_topic_partitions: groups.offsets_partitions,
+            ..GroupConfig::default()
+        }
+    }
+
+    fn registration(
+        &self,
+        cluster_id: ClusterId,
+        store: &dyn LogStore,
+        gossip: Option<&Gossip>,
+    ) -> RegisterBrokerRequest {
+        let address = |a: &HostPort| Address { host: a.host.clone(), port: a.port };
+        let listener = |l: &crate::config::Listener| Listener {
+            name: l.name.clone(),
+            host: l.advertised.host.clone(),
+            port: l.advertised.port,
+            security_protocol: SecurityProtocol::Plaintext,
+        };
+        let state = if store.log_lost() { DirectoryState::LogLost } else { DirectoryState::Online };
+        let peer_address = address(&self.config.peer_advertised);
+        RegisterBrokerRequest {
+            cluster_id,
+            id: self.config.node_id,
+            incarnation: self.incarnation,
+            previous_epoch: BrokerEpoch::UNKNOWN,
+            listeners: self.config.listeners.iter().map(listener).collect(),
+            gossip_address: gossip.map(|_| peer_address.clone()),
+            peer_address,
+            rack: self.config.rack.clone(),
+            features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), SUPPORTED_METADATA)]),
+            directories: vec![Directory { id: store.identity().directory_id, state }],
+            is_controller: self.config.is_controller,
+        }
+    }
+
+    /// Leave in order; each step has a bound.
+    async fn shut_down(self, broker: Option<BrokerHalf>, gossip: Option<Gossip>) {
+        tracing::info!("stopping");
+        if let Some(gossip) = &gossip {
+            gossip.announce_leaving();
+        }
+        let mut half = None;
+        if let Some(BrokerHalf { store, replicas, groups, leave, life }) = broker {
+            leave.cancel();
+            let _ = tokio::time::timeout(self.config.timing.controlled_shutdown + CLOSE_MAX, life).await;
+            half = Some((store, replicas, groups));
+        }
+        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
+            let _ = tokio::time::timeout(CLOSE_MAX, quorum.transfer_leadership()).await;
+        }
+        if let Some((_, _, groups)) = &half {
+            let _ = tokio::time::timeout(CLOSE_MAX, groups.shutdown()).await;
+        }
+        self.stop.cancel();
+        self.tracker.close();
+        let _ = tokio::time::timeout(CLOSE_MAX, self.tracker.wait()).await;
+        if let Some((store, replicas, _)) = half {
+            replicas.checkpoint();
+            let closed = blocking(move || store.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::warn!(%error, "the store was not closed in order; nothing acknowledged is lost");
+            }
+        }
+        if let Some(gossip) = gossip {
+            gossip.leave().await;
+        }
+        match self.metadata.get() {
+            Some(LocalMetadata::Voter { quorum, .. }) => {
+                let _ = tokio::time::timeout(CLOSE_MAX, quorum.stop()).await;
+            }
+            Some(LocalMetadata::Observer { observer, .. }) => observer.stop().await,
+            None => {}
+        }
+        self.pool.shutdown().await;
+        self.server.shutdown().await;
+        self.stop_http.cancel();
+        if let Some(http) = self.http {
+            let _ = http.await;
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// What the metadata log is opened with.
+struct OpenMetadata<'a> {
+    config: &'a ServerConfig,
+    me: QuorumNodeId,
+    directory: &'a DataDirectory,
+    pool: &'a PeerPool,
+    addresses: Arc<Addresses>,
+    publishers: &'a Arc<LatePublishers>,
+}
+
+impl OpenMetadata<'_> {
+    fn voters(&self) -> BTreeMap<NodeId, QuorumNode> {
+        self.config.voters.iter().map(|v| (v.node_id, QuorumNode { address: v.address.to_string() })).collect()
+    }
+
+    fn snapshots(&self) -> Result<Arc<SnapshotFiles>, StartError> {
+        let path = self.directory.path().join("quorum").join("snapshots");
+        SnapshotFiles::open(&path)
+            .map(Arc::new)
+            .map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
+    }
+
+    async fn voter(&self) -> Result<(MetadataQuorum, watch::Receiver<Option<String>>), StartError> {
+        let path = self.directory.path().join("quorum");
+        let log = blocking(move || QuorumLog::open(&path, MARK_INTERVAL)).await?;
+        let log = log.map_err(|e| StartError::Metadata(e.to_string()))?;
+        let timing = &self.config.timing;
+        let config = QuorumConfig {
+            heartbeat: timing.quorum_heartbeat,
+            election_min: timing.quorum_election_min,
+            election_max: timing.quorum_election_max,
+            ..QuorumConfig::new(self.me, self.voters(), ClusterId::random())
+        };
+        let topics = &self.config.topics;
+        let controller = ControllerConfig {
+            default_partitions: topics.num_partitions,
+            default_replication_factor: topics.replication_factor,
+            session_timeout: timing.broker_session,
+            ..ControllerConfig::default()
+        };
+        let parts = QuorumParts {
+            config,
+            storage: Box::new(log),
+            snapshots: self.snapshots()?,
+            transport: Arc::new(QuorumLane::new(self.pool.clone())),
+            publishers: vec![self.addresses.clone(), self.publishers.clone()],
+            controller: Controller::new(controller, rand::random()),
+        };
+        let quorum: MetadataQuorum =
+            MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))?;
+        let (sender, failure) = watch::channel(None);
+        let mut leadership = quorum.leadership();
+        tokio::spawn(async move {
+            if let Ok(failed) = leadership.wait_for(|l| l.failure.is_some()).await {
+                sender.send_replace(failed.failure.clone());
+            }
+            sender.closed().await;
+        });
+        Ok((quorum, failure))
+    }
+
+    fn observer(&self) -> Result<(MetadataObserver, watch::Receiver<Option<String>>), StartError> {
+        let config = ObserverConfig::new(self.me, self.voters(), self.directory.cluster_id());
+        let transport = Arc::new(QuorumLane::new(self.pool.clone()));
+        let publishers: Vec<Arc<dyn MetadataPublisher>> = vec![self.addresses.clone(), self.publishers.clone()];
+        let observer: MetadataObserver = MetadataObserver::start(config, transport, self.snapshots()?, publishers)
+            .map_err(|e| StartError::Metadata(e.to_string()))?;
+        let (sender, failure) = watch::channel(None);
+        let mut status = observer.status();
+        tokio::spawn(async move {
+            if let Ok(failed) = status.wait_for(|s| s.failure.is_some()).await {
+                sender.send_replace(failed.failure.clone());
+            }
+            sender.closed().await;
+        });
+        Ok((observer, failure))
+    }
+}
+
+async fn wait_for_failure(failure: &mut watch::Receiver<Option<String>>) -> StartError {
+    match failure.wait_for(Option::is_some).await {
+        Ok(failed) => StartError::Metadata(failed.clone().unwrap_or_default()),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn bind_listeners(config: &ServerConfig) -> Result<Vec<BoundListener>, StartError> {
+    let mut bound = Vec::new();
+    if config.is_broker {
+        for listener in &config.listeners {
+            bound.push(BoundListener::bind(&listener.name, listener.bind.bind_address()).await?);
+        }
+    }
+    Ok(bound)
+}
+
+async fn resolve(setting: &'static str, address: &HostPort) -> Result<SocketAddr, StartError> {
+    let failed = |reason: String| StartError::Address { setting, address: address.to_string(), reason };
+    let mut found = lookup_host(address.bind_address()).await.map_err(|e| failed(e.to_string()))?;
+    found.next().ok_or_else(|| failed("the name has no address".to_owned()))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| StartError::Directory(e.to_string()))
+}

@@ -1,0 +1,180 @@
+//! What the admin API shows of a node, at every stage of its start.
+
+use crate::admin::{
+    BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
+    PartitionTrouble, Problem, QuorumSummary, ReplaceVoter,
+};
+use crate::broker::{BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, ReplaceError};
+use crate::gossip::MembershipView;
+use crate::replica::ReplicaManager;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use rookery_raft::ids::NodeId;
+use rookery_raft::image::MetadataImage;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// A node as it comes up: what is not there yet is empty.
+pub struct View {
+    pub node: NodeId,
+    pub is_broker: bool,
+    pub metadata: MetadataCell,
+    pub admin: QuorumAdmin,
+    pub broker: OnceLock<watch::Receiver<BrokerState>>,
+    pub replicas: OnceLock<Arc<ReplicaManager>>,
+    pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
+    pub prometheus: PrometheusHandle,
+}
+
+impl View {
+    /// Where the node is in its life, in words.
+    fn state(&self) -> String {
+        let broker = self.broker.get().map(|state| *state.borrow());
+        match (broker, self.metadata.get()) {
+            (Some(state), _) => state.describe().to_owned(),
+            (None, None) => "opening the metadata log".to_owned(),
+            (None, Some(LocalMetadata::Voter { quorum, .. })) if self.metadata.cluster_id().is_none() => {
+                quorum.formation().borrow().why.clone()
+            }
+            (None, Some(_)) if self.metadata.cluster_id().is_none() => "looking for the cluster".to_owned(),
+            (None, Some(_)) if self.is_broker => "opening the data directory".to_owned(),
+            (None, Some(_)) => "running".to_owned(),
+        }
+    }
+
+    fn quorum(&self) -> QuorumSummary {
+        let controller = self.metadata.controller().map(|id| ControllerSummary { node_id: id.0 });
+        let applied_index = self.metadata.image().offset.0;
+        match self.metadata.get() {
+            Some(LocalMetadata::Voter { quorum, .. }) => {
+                let leadership = quorum.leadership().borrow().clone();
+                QuorumSummary {
+                    controller,
+                    term: leadership.term,
+                    voters: leadership.voters.iter().map(|v| v.id.to_string()).collect(),
+                    applied_index,
+                }
+            }
+            _ => QuorumSummary { controller, applied_index, ..Default::default() },
+        }
+    }
+}
+
+impl NodeView for View {
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get()
+            && let Some(failure) = quorum.failure()
+        {
+            reasons.push(format!("the metadata quorum has stopped here: {failure}"));
+        }
+        if self.metadata.controller().is_none() {
+            reasons.push("no active controller is known".to_owned());
+        }
+        let running = match self.broker.get() {
+            Some(state) => *state.borrow() == BrokerState::Running,
+            None => !self.is_broker && self.metadata.cluster_id().is_some(),
+        };
+        if !running {
+            reasons.push(self.state());
+        }
+        if let Some(replicas) = self.replicas.get() {
+            let counts = replicas.counts();
+            if counts.offline > 0 {
+                reasons.push(format!("{} of {} replicas here are offline", counts.offline, counts.replicas));
+            }
+        }
+        reasons
+    }
+
+    fn cluster(&self) -> ClusterView {
+        let image = self.metadata.image();
+        let gossip = self.gossip.get().map(|view| view.borrow().clone());
+        ClusterView {
+            cluster_id: self.metadata.cluster_id().map(|id| id.to_string()),
+            node_id: self.node.0,
+            state: self.state(),
+            quorum: self.quorum(),
+            brokers: brokers(&image),
+            gossip: gossip
+                .iter()
+                .flat_map(|view| &view.members)
+                .map(|(id, m)| GossipSummary { node_id: id.0, state: m.liveness.as_str().to_owned() })
+                .collect(),
+            partitions: partitions(&image),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.prometheus.render()
+    }
+}
+
+impl NodeActions for View {
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>> {
+        let admin = self.admin.clone();
+        async move {
+            admin.replace_voter(NodeId(request.node_id)).await.map_err(|error| {
+                let detail = error.to_string();
+                match error {
+                    ReplaceError::NoVoter(_) => Problem::not_found(detail),
+                    ReplaceError::NoController(_) => Problem::unavailable(detail),
+                    ReplaceError::Failed(_) => Problem::conflict(detail),
+                }
+            })
+        }
+        .boxed()
+    }
+}
+
+fn brokers(image: &MetadataImage) -> Vec<BrokerSummary> {
+    let mut counts: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+    for (_, partition) in image.topics.partitions() {
+        counts.entry(partition.leader).or_default().0 += 1;
+        for replica in &partition.replicas {
+            counts.entry(*replica).or_default().1 += 1;
+        }
+    }
+    let summary = |broker: &rookery_raft::image::BrokerRegistration| {
+        let (leads, replicas) = counts.get(&broker.id()).copied().unwrap_or_default();
+        let record = &broker.record;
+        BrokerSummary {
+            node_id: broker.id().0,
+            epoch: broker.epoch().0,
+            fenced: broker.fenced,
+            shutting_down: broker.shutting_down,
+            listeners: record.listeners.iter().map(|l| format!("{}://{}:{}", l.name, l.host, l.port)).collect(),
+            peer_address: record.peer_address.to_string(),
+            rack: record.rack.clone(),
+            leads,
+            replicas,
+        }
+    };
+    image.cluster.brokers().map(|b| summary(b)).collect()
+}
+
+fn partitions(image: &MetadataImage) -> PartitionSummary {
+    let mut summary = PartitionSummary::default();
+    for topic in image.topics.iter_by_name() {
+        for (number, p) in topic.iter() {
+            summary.total += 1;
+            let under_replicated = p.isr.len() < p.replicas.len();
+            summary.under_replicated += usize::from(under_replicated);
+            summary.under_min_isr += usize::from(p.isr.len() < image.min_isr(&topic.name, p.replicas.len()));
+            summary.offline += usize::from(!p.has_leader());
+            if (under_replicated || !p.has_leader()) && summary.in_trouble.len() < PartitionSummary::LISTED_MAX {
+                let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
+                summary.in_trouble.push(PartitionTrouble {
+                    topic: topic.name.to_string(),
+                    partition: number,
+                    leader: p.has_leader().then_some(p.leader.0),
+                    replicas: numbers(&p.replicas),
+                    isr: numbers(&p.isr),
+                });
+            }
+        }
+    }
+    summary
+}
