@@ -134,7 +134,11 @@ impl Partition {
     }
 
     /// ListOffsets. **Blocks** for searches by time.
-    pub fn find_offset(&self, current_leader_epoch: LeaderEpoch, spec: OffsetSpec) -> Result<FoundOffset, ReplicaError> {
+    pub fn find_offset(
+        &self,
+        current_leader_epoch: LeaderEpoch,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, ReplicaError> {
         let now = self.context.clock.now();
         let log = {
             let role = self.role.read();
@@ -149,7 +153,10 @@ impl Partition {
         let at = |offset: i64| FoundOffset {
             offset,
             timestamp_ms: -1,
-            leader_epoch: log.epoch_of(offset).or_else(|| log.latest_epoch().map(|e| e.epoch)).unwrap_or(LeaderEpoch::NONE),
+            leader_epoch: log
+                .epoch_of(offset)
+                .or_else(|| log.latest_epoch().map(|e| e.epoch))
+                .unwrap_or(LeaderEpoch::NONE),
         };
         match spec {
             OffsetSpec::Earliest => return Ok(at(offsets.log_start)),
@@ -204,5 +211,9 @@ fn record_in(log: &PartitionLog, batch: Bytes, spec: OffsetSpec, log_start: i64)
             }
         }
     }
-    Ok(best.map_or(FoundOffset::NONE, |r| FoundOffset { offset: r.offset, timestamp_ms: r.timestamp, leader_epoch: epoch }))
+    Ok(best.map_or(FoundOffset::NONE, |r| FoundOffset {
+        offset: r.offset,
+        timestamp_ms: r.timestamp,
+        leader_epoch: epoch,
+    }))
 }

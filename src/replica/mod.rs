@@ -37,8 +37,8 @@ pub mod replica_session;
 #[cfg(test)]
 mod simulation;
 
-pub use error::ReplicaError;
 pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
+pub use error::ReplicaError;
 pub use fetch_session::{ConsumerFetch, FetchNews, FetchSessionCache};
 pub use fetch_task::{KIND_FETCH, KIND_PROGRESS};
 pub use isr_task::IsrChannel;

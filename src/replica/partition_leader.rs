@@ -159,7 +159,9 @@ impl Partition {
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
         let offsets = role.log.offsets();
-        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some() || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted) {
+        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some()
+            || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted)
+        {
             return Ok(());
         }
         if let Some(term) = self.replication.lock().leading.as_mut() {
@@ -233,11 +235,6 @@ impl Partition {
         broker_epoch: BrokerEpoch,
         leader_epoch: LeaderEpoch,
     ) -> Result<(), ReplicaError> {
-        #[cfg(test)]
-        let leader_epoch = match self.context.config.planted {
-            Some(super::simulation::Planted::SkipLeaderEpochCheck) => role.leader_epoch,
-            _ => leader_epoch,
-        };
         check_epoch(role, leader_epoch)?;
         if role.role != Role::Leader || leader_epoch != role.leader_epoch {
             return Err(ReplicaError::NotLeaderOrFollower);

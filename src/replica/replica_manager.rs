@@ -9,6 +9,9 @@
 //!   of the log, never concurrently; everyone else reads a snapshot of it. A new registration of this broker
 //!   ([`ReplicaManager::registered`]) and a reopened store only replay the present image through the same code, behind
 //!   `publishing`.
+//! - **Metadata from before this life is not acted on**: until an image holds the registration that this process knows as
+//!   its own, images are kept and nothing is opened by them. (An older one may name this broker leader of a term whose
+//!   unsynced tail the last life lost: architecture, invariant 5.) Then all that was missed is applied at once.
 //! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
 //! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
 //!
@@ -112,7 +115,8 @@ pub struct ReplicaManager {
     streams: Mutex<BTreeMap<NodeId, FetchTask>>,
     isr: Arc<IsrQueue>,
     store_failure: watch::Sender<Option<StorageError>>,
-    publishing: Mutex<()>,
+    /// The newest image, acted on or not; `image` is the last that was.
+    publishing: Mutex<Arc<MetadataImage>>,
     me: OnceLock<Weak<ReplicaManager>>,
 }
 
@@ -141,7 +145,7 @@ impl ReplicaManager {
             streams: Mutex::default(),
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(MetadataImage::empty()),
             me: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
@@ -172,9 +176,10 @@ impl ReplicaManager {
 
     /// This broker is registered under a new epoch: every stream to a leader begins anew under it.
     pub fn registered(&self, epoch: BrokerEpoch) {
-        let _publishing = self.publishing.lock();
+        let newest = self.publishing.lock();
         self.context.set_broker_epoch(epoch);
         self.streams.lock().clear();
+        self.act_on(&newest, None);
         let table = self.table.load_full();
         for partition in table.values() {
             if let (Role::Follower(state), term) = partition.role()
@@ -288,7 +293,8 @@ impl ReplicaManager {
             if compacted || partition.role().0 != Role::Leader {
                 continue;
             }
-            let number = |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
+            let number =
+                |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
             let (ms, bytes): (i64, i64) = (number("retention.ms"), number("retention.bytes"));
             let high_watermark = partition.high_watermark();
             let candidate = partition.log().retention_candidate(now_ms, ms, bytes, high_watermark);
@@ -371,10 +377,36 @@ impl ReplicaManager {
         let partition = self.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
         match spec {
             OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
-                let found = tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
+                let found =
+                    tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
                 found.unwrap_or(Err(ReplicaError::NotLeaderOrFollower))
             }
             _ => partition.find_offset(current_leader_epoch, spec),
+        }
+    }
+
+    /// Bring everything from the last image that was acted on to this one. Caller holds `publishing`.
+    fn act_on(&self, image: &Arc<MetadataImage>, delta: Option<&MetadataDelta>) {
+        let registered = image.cluster.broker(self.config.node).map(|broker| broker.epoch());
+        if registered != Some(self.context.broker_epoch()) {
+            return;
+        }
+        let last = self.image.load_full();
+        let missed;
+        let delta = match delta.filter(|delta| delta.base().offset == last.offset) {
+            Some(delta) => delta,
+            None => {
+                missed = MetadataDelta::between(last, image);
+                &missed
+            }
+        };
+        self.image.store(image.clone());
+        self.apply_changes(image, &delta.local_changes(self.config.node));
+        if !delta.cluster.is_empty() || !delta.configs.is_empty() {
+            self.refresh_leaders(image);
+        }
+        if !delta.configs.is_empty() {
+            self.refresh_classes(image);
         }
     }
 
@@ -440,9 +472,9 @@ impl ReplicaManager {
             return; // a registration, or a leader, comes by the metadata
         }
         let mut streams = self.streams.lock();
-        let stream = streams.entry(leader).or_insert_with(|| {
-            FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings())
-        });
+        let stream = streams
+            .entry(leader)
+            .or_insert_with(|| FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings()));
         stream.follow(id, term, position);
     }
 
@@ -510,20 +542,14 @@ impl MetadataPublisher for ReplicaManager {
     }
 
     fn on_metadata_update(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
-        let _publishing = self.publishing.lock();
-        self.image.store(image.clone());
+        let mut newest = self.publishing.lock();
+        newest.clone_from(image);
         if self.service.load().is_none()
             && let (Some(cluster), Some(me)) = (image.cluster.cluster_id(), self.me.get().and_then(Weak::upgrade))
         {
             me.open_service(cluster);
         }
-        self.apply_changes(image, &delta.local_changes(self.config.node));
-        if !delta.cluster.is_empty() || !delta.configs.is_empty() {
-            self.refresh_leaders(image);
-        }
-        if !delta.configs.is_empty() {
-            self.refresh_classes(image);
-        }
+        self.act_on(image, Some(delta));
     }
 }
 
@@ -564,9 +590,10 @@ impl PartitionEvents for Events {
         }
     }
 
-    fn store_failed(&self, id: TopicIdPartition, error: &StorageError) {
+    fn store_failed(&self, _: TopicIdPartition, error: &StorageError) {
         let Some(manager) = self.manager() else { return };
-        if let Some(partition) = manager.partition(id) {
+        // One store lies under all of them: whoever had nothing in flight would find out only with its next append.
+        for partition in manager.table.load().values() {
             partition.store_failed();
         }
         let first = manager.store_failure.send_if_modified(|failure| {
@@ -592,8 +619,13 @@ fn is_enough(answer: &ConsumerFetchAnswer, min_bytes: usize) -> bool {
     answer.is_empty() || size >= min_bytes
 }
 
-fn partition_state(image: &MetadataImage, id: TopicIdPartition, registration: &PartitionRegistration) -> PartitionState {
-    let min_insync_replicas = image.topics.by_id(id.topic_id).map_or(1, |t| image.min_isr(&t.name, registration.replicas.len()));
+fn partition_state(
+    image: &MetadataImage,
+    id: TopicIdPartition,
+    registration: &PartitionRegistration,
+) -> PartitionState {
+    let min_insync_replicas =
+        image.topics.by_id(id.topic_id).map_or(1, |t| image.min_isr(&t.name, registration.replicas.len()));
     PartitionState {
         leader: registration.leader,
         leader_epoch: registration.leader_epoch,
