@@ -192,8 +192,8 @@ impl Stream {
             return;
         };
         let applied = match event {
-            FetchEvent::Records { batches, high_watermark, log_start, .. } => {
-                let appended = partition.append_as_follower(leader_epoch, &batches, high_watermark);
+            FetchEvent::Records { wanted, batches, high_watermark, log_start, .. } => {
+                let appended = partition.append_as_follower(leader_epoch, wanted, &batches, high_watermark);
                 if appended.is_ok() && log_start > partition.log().offsets().log_start {
                     let moved = blocking(&partition, move |p| p.follow_log_start(leader_epoch, log_start)).await;
                     moved.and_then(|()| partition.follower_position(leader_epoch))
@@ -213,7 +213,12 @@ impl Stream {
             Err(ReplicaError::NotLeaderOrFollower) => {} // another term: it has been started anew, or stopped
             Err(error) => {
                 tracing::warn!(partition = %id, source = %self.source, %error, "replication pauses for this partition");
-                self.fetcher.lock().rest(id, leader_epoch, self.surroundings.clock.now());
+                let mut fetcher = self.fetcher.lock();
+                // Some of it may have been queued: ask on from where the log stands now.
+                if let Ok(position) = partition.follower_position(leader_epoch) {
+                    fetcher.moved(id, leader_epoch, position);
+                }
+                fetcher.rest(id, leader_epoch, self.surroundings.clock.now());
             }
         }
     }

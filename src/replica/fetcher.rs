@@ -75,6 +75,8 @@ pub enum FetchEvent {
         id: TopicIdPartition,
         /// The term that was followed.
         leader_epoch: LeaderEpoch,
+        /// The offset that was asked for.
+        wanted: i64,
         /// Whole batches, from the wanted offset on.
         batches: Vec<Bytes>,
         /// The leader's high watermark.
@@ -108,6 +110,9 @@ struct FetchState {
     position: FetchPosition,
     /// The leader's session knows this partition.
     in_session: bool,
+    /// The wanted offset that the leader was told last. An answer to another one is not applied: the log may have been
+    /// reopened without its unsynced tail since, and records behind that tail would leave a hole.
+    told: Option<i64>,
     busy: bool,
 }
 
@@ -152,7 +157,7 @@ impl Fetcher {
     /// Follows a partition in `leader_epoch` from now on; replaces an older epoch of it.
     pub fn start(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         let in_session = self.partitions.get(&id).is_some_and(|state| state.in_session) || self.forgotten.remove(&id);
-        self.partitions.insert(id, FetchState { leader_epoch, position, in_session, busy: false });
+        self.partitions.insert(id, FetchState { leader_epoch, position, in_session, told: None, busy: false });
         self.resting.remove(&id);
         self.changed.insert(id);
     }
@@ -236,6 +241,7 @@ impl Fetcher {
                 self.unsaid.remove(&id);
                 let state = self.partitions.get_mut(&id)?;
                 state.in_session = true;
+                state.told = Some(state.position.wanted);
                 Some(FetchPartition {
                     id,
                     leader_epoch: state.leader_epoch,
@@ -309,6 +315,11 @@ impl Fetcher {
         let FetchedPartition { id, leader_epoch: answering, high_watermark, log_start, .. } = partition;
         let state = self.partitions.get_mut(&id)?;
         let leader_epoch = state.leader_epoch;
+        let wanted = state.position.wanted;
+        if state.told != Some(wanted) {
+            // Started anew since it was asked for: that is in `changed` already.
+            return None;
+        }
         if partition.error == OFFSET_OUT_OF_RANGE && answering == leader_epoch {
             state.busy = true;
             return Some(FetchEvent::OutOfRange { id, leader_epoch, log_start });
@@ -325,7 +336,9 @@ impl Fetcher {
         state.busy = partition.diverging.is_some() || !partition.batches.is_empty();
         Some(match partition.diverging {
             Some(diverging) => FetchEvent::Diverged { id, leader_epoch, diverging },
-            None => FetchEvent::Records { id, leader_epoch, batches: partition.batches, high_watermark, log_start },
+            None => {
+                FetchEvent::Records { id, leader_epoch, wanted, batches: partition.batches, high_watermark, log_start }
+            }
         })
     }
 
@@ -355,6 +368,7 @@ impl Fetcher {
         self.unsaid.clear();
         for (id, state) in &mut self.partitions {
             state.in_session = false;
+            state.told = None;
             if !state.busy && !self.resting.contains_key(id) {
                 self.changed.insert(*id);
             }
@@ -481,6 +495,11 @@ mod tests {
         fetcher.start(A, LeaderEpoch(4), at(10, 10));
         assert!(fetcher.on_response(answer(vec![records(A)]), ms(1)).is_empty());
         assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].leader_epoch, LeaderEpoch(4));
+        // The same term again, after the log was reopened without its tail.
+        fetcher.start(A, LeaderEpoch(4), at(8, 8));
+        let late = FetchedPartition { leader_epoch: LeaderEpoch(4), ..records(A) };
+        assert!(fetcher.on_response(answer(vec![late]), ms(1)).is_empty(), "it continues a tail that is gone");
+        assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].wanted, 8);
         fetcher.stop(A);
         fetcher.on_response(answer(vec![]), ms(2));
         assert_eq!(fetcher.next_request(ms(2)).expect("B is left").forgotten, [A]);

@@ -1,7 +1,17 @@
 //! Brings ISR proposals to the controller (KIP-497): one request in flight, everything that waits goes into the next.
 //!
-//! The answer is not the change: a committed ISR arrives by the metadata only. A definite refusal is told to the
-//! partition, which may then propose something else; an unknown outcome is not, and the same proposal is sent again.
+//! The answer is not the change: a committed ISR arrives by the metadata only. What an answer means:
+//!
+//! | answer | the proposal |
+//! |---|---|
+//! | accepted | stays pending until the metadata says so |
+//! | another epoch is current (partition, leader or broker epoch) | stays pending: newer metadata is on its way, and it may be **this very change**, of which an earlier try was heard |
+//! | try again, or no answer | is sent again |
+//! | a member is not eligible, or the request makes no sense | is taken back: the partition may propose something else |
+//!
+//! Taking back shrinks the set that the high watermark waits for, so it must be certain that no copy of the proposal can
+//! still be committed. One request is in flight; a controller takes the tries of one broker in the order they were sent;
+//! and once a newer controller has answered, nothing that an older one took in can be committed any more.
 
 use super::partition::Partition;
 use super::replica_service::Replicas;
@@ -76,19 +86,26 @@ impl IsrQueue {
             }
             let partitions = proposals.iter().map(|(_, change)| change.clone()).collect();
             let request = AlterPartitionRequest { broker: node, epoch: broker_epoch(), partitions };
+            let mut again = Vec::new();
             match channel.alter_partitions(request).await {
                 Some(results) if results.len() == proposals.len() => {
                     for ((partition, change), result) in proposals.iter().zip(results) {
-                        if let Err(error) = result {
-                            tracing::debug!(partition = %partition.id(), %error, "the controller refused an ISR");
-                            partition.proposal_refused(change.leader_epoch, change.partition_epoch);
+                        let Err(error) = result else { continue };
+                        tracing::debug!(partition = %partition.id(), %error, "the controller refused an ISR");
+                        match consequence(&error) {
+                            Consequence::Wait => {}
+                            Consequence::Retry => again.push(partition.id()),
+                            Consequence::TakeBack => {
+                                partition.proposal_refused(change.leader_epoch, change.partition_epoch);
+                            }
                         }
                     }
                 }
-                _ => {
-                    tokio::time::sleep(RETRY).await;
-                    self.waiting.lock().extend(proposals.iter().map(|(partition, _)| partition.id()));
-                }
+                _ => again.extend(proposals.iter().map(|(partition, _)| partition.id())),
+            }
+            if !again.is_empty() {
+                tokio::time::sleep(RETRY).await;
+                self.waiting.lock().extend(again);
             }
         }
     }
@@ -100,5 +117,50 @@ impl IsrQueue {
             waiting.remove(id);
         }
         batch
+    }
+}
+
+/// What a refusal means for the proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consequence {
+    /// Newer metadata decides.
+    Wait,
+    /// The same again, a little later.
+    Retry,
+    /// It cannot take effect any more.
+    TakeBack,
+}
+
+fn consequence(error: &ControllerError) -> Consequence {
+    use ControllerError::*;
+    match error {
+        InvalidUpdateVersion
+        | FencedLeaderEpoch
+        | StaleBrokerEpoch { .. }
+        | UnknownTopicOrPartition
+        | UnknownTopicId => Consequence::Wait,
+        IneligibleReplica(..) | InvalidRequest(_) => Consequence::TakeBack,
+        // Above all NotController, NotReady, and UnknownLeaderEpoch: a controller that has not caught up.
+        _ => Consequence::Retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_epoch_takes_nothing_back() {
+        // The refused try may be the second of one that was committed: its member must be waited for until the metadata
+        // says what the ISR is.
+        let stale = ControllerError::StaleBrokerEpoch { id: NodeId(1), current: BrokerEpoch(2), given: BrokerEpoch(1) };
+        for error in [ControllerError::InvalidUpdateVersion, ControllerError::FencedLeaderEpoch, stale] {
+            assert_eq!(consequence(&error), Consequence::Wait, "{error}");
+        }
+        let ineligible = ControllerError::IneligibleReplica(NodeId(3), "fenced".into());
+        assert_eq!(consequence(&ineligible), Consequence::TakeBack);
+        for error in [ControllerError::NotController, ControllerError::NotReady("loading".into())] {
+            assert_eq!(consequence(&error), Consequence::Retry, "{error}");
+        }
     }
 }

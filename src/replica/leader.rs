@@ -174,8 +174,14 @@ impl LeaderState {
     }
 
     #[cfg(test)]
-    pub(super) fn with_planted(self, planted: Option<super::simulation::Planted>) -> Self {
-        Self { planted, ..self }
+    pub(super) fn with_planted(self, planted: Option<super::simulation::Planted>, earlier: Option<&Self>) -> Self {
+        let mut term = Self { planted, ..self };
+        if let (Some(super::simulation::Planted::RememberAnotherTerm), Some(earlier)) = (planted, earlier) {
+            for (id, follower) in &mut term.followers {
+                follower.fetched = earlier.followers.get(id).and_then(|before| before.fetched);
+            }
+        }
+        term
     }
 
     /// A newer registration of the same leader epoch: it decides whatever was pending.
@@ -258,10 +264,6 @@ impl LeaderState {
 
     /// Checks who speaks before anything else is believed. `false`: an older incarnation, or no replica of this partition.
     pub fn accept_broker_epoch(&mut self, from: NodeId, epoch: BrokerEpoch) -> bool {
-        #[cfg(test)]
-        if self.planted == Some(super::simulation::Planted::SkipBrokerEpochCheck) {
-            return self.followers.contains_key(&from);
-        }
         self.followers.get_mut(&from).is_some_and(|follower| follower.see_broker_epoch(epoch))
     }
 

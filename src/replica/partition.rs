@@ -221,6 +221,8 @@ pub(super) struct Replication {
     generation: StoreGeneration,
     /// Whoever watches the high watermark of this term.
     watched: Option<watch::Sender<i64>>,
+    #[cfg(test)]
+    earlier: Option<LeaderState>,
 }
 
 /// One replica of one partition. See the module for its roles and locks.
@@ -247,6 +249,8 @@ impl Partition {
                 following: None,
                 generation: log.generation(),
                 watched: None,
+                #[cfg(test)]
+                earlier: None,
             }),
             role: RwLock::new(RoleState {
                 role: Role::Offline,
@@ -386,7 +390,7 @@ impl Partition {
         let me = (self.context.node, self.context.broker_epoch());
         let term = LeaderState::new(me, state, brokers, offsets.log_end, now, self.context.config.lag_max);
         #[cfg(test)]
-        let term = term.with_planted(self.context.config.planted);
+        let term = term.with_planted(self.context.config.planted, self.replication.lock().earlier.as_ref());
         role.role = Role::Leader;
         let mut replication = self.replication.lock();
         replication.following = None;
@@ -465,6 +469,10 @@ impl Partition {
 
     fn stop_leading(&self, following: Option<LeaderEpoch>) -> Waiting {
         let mut replication = self.replication.lock();
+        #[cfg(test)]
+        if let Some(term) = replication.leading.take() {
+            replication.earlier = Some(term);
+        }
         replication.leading = None;
         replication.watched = None;
         replication.following = following;

@@ -5,7 +5,7 @@ use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
 use super::message::DivergingEpoch;
 use super::partition::{Partition, Role, RoleState, position};
-use crate::storage::PartitionLog;
+use crate::storage::{LogOffsets, PartitionLog};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 use rookery_raft::ids::LeaderEpoch;
@@ -14,13 +14,22 @@ use std::sync::Arc;
 impl Partition {
     /// Queues the leader's batches behind the log end and takes over its high watermark. Does not block; the synced end
     /// follows by [`PartitionEvents::follower_synced`](super::partition::PartitionEvents::follower_synced).
+    ///
+    /// `wanted` is the offset that was asked for: the log must still end there. A log takes batches that begin above its
+    /// end (compaction leaves such gaps), so nothing but this comparison keeps an answer to an earlier position from
+    /// leaving a hole where an unsynced tail was lost.
     pub fn append_as_follower(
         &self,
         leader_epoch: LeaderEpoch,
+        wanted: i64,
         batches: &[Bytes],
         high_watermark: i64,
     ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
+        let LogOffsets { log_start, log_end, .. } = role.log.offsets();
+        if log_end != wanted {
+            return Err(ReplicaError::OffsetOutOfRange { offset: wanted, log_start, end: log_end });
+        }
         let now_ms = self.context.clock.wall_ms();
         for batch in batches {
             role.log.append_as_follower(batch.clone(), now_ms)?;

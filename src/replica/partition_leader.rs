@@ -235,11 +235,6 @@ impl Partition {
         broker_epoch: BrokerEpoch,
         leader_epoch: LeaderEpoch,
     ) -> Result<(), ReplicaError> {
-        #[cfg(test)]
-        let leader_epoch = match self.context.config.planted {
-            Some(super::simulation::Planted::SkipLeaderEpochCheck) => role.leader_epoch,
-            _ => leader_epoch,
-        };
         check_epoch(role, leader_epoch)?;
         if role.role != Role::Leader || leader_epoch != role.leader_epoch {
             return Err(ReplicaError::NotLeaderOrFollower);

@@ -9,6 +9,9 @@
 //!   of the log, never concurrently; everyone else reads a snapshot of it. A new registration of this broker
 //!   ([`ReplicaManager::registered`]) and a reopened store only replay the present image through the same code, behind
 //!   `publishing`.
+//! - **Metadata from before this life is not acted on**: until an image holds the registration that this process knows as
+//!   its own, images are kept and nothing is opened by them. (An older one may name this broker leader of a term whose
+//!   unsynced tail the last life lost: architecture, invariant 5.) Then all that was missed is applied at once.
 //! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
 //! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
 //!
@@ -112,7 +115,8 @@ pub struct ReplicaManager {
     streams: Mutex<BTreeMap<NodeId, FetchTask>>,
     isr: Arc<IsrQueue>,
     store_failure: watch::Sender<Option<StorageError>>,
-    publishing: Mutex<()>,
+    /// The newest image, acted on or not; `image` is the last that was.
+    publishing: Mutex<Arc<MetadataImage>>,
     me: OnceLock<Weak<ReplicaManager>>,
 }
 
@@ -141,7 +145,7 @@ impl ReplicaManager {
             streams: Mutex::default(),
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(MetadataImage::empty()),
             me: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
@@ -172,9 +176,10 @@ impl ReplicaManager {
 
     /// This broker is registered under a new epoch: every stream to a leader begins anew under it.
     pub fn registered(&self, epoch: BrokerEpoch) {
-        let _publishing = self.publishing.lock();
+        let newest = self.publishing.lock();
         self.context.set_broker_epoch(epoch);
         self.streams.lock().clear();
+        self.act_on(&newest, None);
         let table = self.table.load_full();
         for partition in table.values() {
             if let (Role::Follower(state), term) = partition.role()
@@ -380,6 +385,31 @@ impl ReplicaManager {
         }
     }
 
+    /// Bring everything from the last image that was acted on to this one. Caller holds `publishing`.
+    fn act_on(&self, image: &Arc<MetadataImage>, delta: Option<&MetadataDelta>) {
+        let registered = image.cluster.broker(self.config.node).map(|broker| broker.epoch());
+        if registered != Some(self.context.broker_epoch()) {
+            return;
+        }
+        let last = self.image.load_full();
+        let missed;
+        let delta = match delta.filter(|delta| delta.base().offset == last.offset) {
+            Some(delta) => delta,
+            None => {
+                missed = MetadataDelta::between(last, image);
+                &missed
+            }
+        };
+        self.image.store(image.clone());
+        self.apply_changes(image, &delta.local_changes(self.config.node));
+        if !delta.cluster.is_empty() || !delta.configs.is_empty() {
+            self.refresh_leaders(image);
+        }
+        if !delta.configs.is_empty() {
+            self.refresh_classes(image);
+        }
+    }
+
     fn apply_changes(&self, image: &MetadataImage, changes: &LocalReplicaChanges) {
         if changes.is_empty() {
             return;
@@ -512,20 +542,14 @@ impl MetadataPublisher for ReplicaManager {
     }
 
     fn on_metadata_update(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
-        let _publishing = self.publishing.lock();
-        self.image.store(image.clone());
+        let mut newest = self.publishing.lock();
+        newest.clone_from(image);
         if self.service.load().is_none()
             && let (Some(cluster), Some(me)) = (image.cluster.cluster_id(), self.me.get().and_then(Weak::upgrade))
         {
             me.open_service(cluster);
         }
-        self.apply_changes(image, &delta.local_changes(self.config.node));
-        if !delta.cluster.is_empty() || !delta.configs.is_empty() {
-            self.refresh_leaders(image);
-        }
-        if !delta.configs.is_empty() {
-            self.refresh_classes(image);
-        }
+        self.act_on(image, Some(delta));
     }
 }
 
@@ -566,9 +590,10 @@ impl PartitionEvents for Events {
         }
     }
 
-    fn store_failed(&self, id: TopicIdPartition, error: &StorageError) {
+    fn store_failed(&self, _: TopicIdPartition, error: &StorageError) {
         let Some(manager) = self.manager() else { return };
-        if let Some(partition) = manager.partition(id) {
+        // One store lies under all of them: whoever had nothing in flight would find out only with its next append.
+        for partition in manager.table.load().values() {
             partition.store_failed();
         }
         let first = manager.store_failure.send_if_modified(|failure| {

@@ -26,17 +26,15 @@ pub enum Planted {
     HighWatermarkBelowMinIsr,
     /// A leader whose store was reopened goes on in its old term.
     LeadAgainAfterLostTail,
-    /// The leader epoch in a follower's request is not looked at.
-    SkipLeaderEpochCheck,
+    /// What a follower said in one leader epoch counts in another.
+    RememberAnotherTerm,
     /// A diverged follower keeps its tail.
     SkipTruncation,
-    /// The broker epoch in a follower's request is not looked at.
-    SkipBrokerEpochCheck,
 }
 
 fn run(seed: u64, planted: Option<Planted>) -> Result<world::Seen, String> {
     let mut world = World::new(seed, planted);
-    for _ in 0..1500 {
+    for _ in 0..2500 {
         world.step();
         world.check()?;
     }
@@ -67,7 +65,9 @@ fn nothing_acknowledged_is_lost_and_all_replicas_agree() {
 }
 
 fn is_caught(planted: Planted) {
-    let caught = (0..600).find_map(|seed| run(seed, Some(planted)).err().map(|violation| (seed, violation)));
+    // A run that only gets stuck is not a broken promise.
+    let broken = |violation: &String| !violation.starts_with("stuck");
+    let caught = (0..600).find_map(|seed| run(seed, Some(planted)).err().filter(broken).map(|what| (seed, what)));
     let (seed, violation) = caught.unwrap_or_else(|| panic!("{planted:?} was not caught"));
     println!("{planted:?}: seed {seed}: {violation}");
 }
@@ -93,8 +93,8 @@ fn leading_on_after_a_lost_tail_is_caught() {
 }
 
 #[test]
-fn a_skipped_leader_epoch_check_is_caught() {
-    is_caught(Planted::SkipLeaderEpochCheck);
+fn counting_words_of_another_leader_epoch_is_caught() {
+    is_caught(Planted::RememberAnotherTerm);
 }
 
 #[test]

@@ -164,6 +164,7 @@ pub struct World {
     nodes: Vec<Node>,
     controller: Controller,
     network: Vec<Packet>,
+    late: Vec<Packet>,
     producers: Vec<Producer>,
     next_value: u64,
     next_request: u64,
@@ -236,6 +237,7 @@ impl World {
             nodes: nodes.into(),
             controller: Controller::new(&ids),
             network: Vec::new(),
+            late: Vec::new(),
             producers: producers.collect(),
             next_value: PRODUCERS as u64,
             next_request: 0,
@@ -271,21 +273,22 @@ impl World {
         self.clock.0.fetch_add(ms, Ordering::Relaxed);
         let at = self.rng.random_range(0..3);
         match self.rng.random_range(0..1000) {
-            0..120 => self.produce(),
-            120..150 => self.give_up_waiting(),
-            150..330 => self.commit(at),
-            330..580 => self.deliver(),
-            580..610 => self.lose_packet(),
-            610..760 => self.tick(at),
-            760..830 => self.answer_parked(at, false),
-            830..840 => self.answer_parked(at, true),
-            840..900 => self.apply_some(at),
-            900..950 => self.heartbeat(at),
-            950..970 => self.check_lag(at),
-            970..978 => self.fence(at),
-            978..986 => self.crash(at),
-            986..994 => self.restart(at),
-            994..997 => self.fail_store(at),
+            0..150 => self.produce(),
+            150..160 => self.give_up_waiting(),
+            160..310 => self.commit(at),
+            310..590 => self.deliver(),
+            590..602 => self.lose_packet(),
+            602..610 => self.deliver_late(),
+            610..770 => self.tick(at),
+            770..830 => self.answer_parked(at, false),
+            830..845 => self.answer_parked(at, true),
+            845..900 => self.apply_some(at),
+            900..955 => self.heartbeat(at),
+            955..962 => self.check_lag(at),
+            962..967 => self.fence(at),
+            967..969 => self.crash(at),
+            969..990 => self.restart(at),
+            990..997 => self.fail_store(at),
             _ => self.time_out_fetch(at),
         }
         self.settle();
@@ -332,12 +335,26 @@ impl World {
         }
         let at = self.rng.random_range(0..self.network.len());
         self.seen.lost_packets += 1;
-        match self.network.swap_remove(at) {
+        let packet = self.network.swap_remove(at);
+        if let (Packet::Fetch { from, to, request, bytes }, true) = (&packet, self.chance(60)) {
+            // Not lost: held up in some queue until long after its sender has given up.
+            let late = Packet::Fetch { from: *from, to: *to, request: *request, bytes: bytes.clone() };
+            self.late.push(late);
+        }
+        match packet {
             Packet::Fetch { from, to, request, .. } => self.fetch_failed(from, to, request),
             Packet::Answer { from, to, request, .. } => self.fetch_failed(to, from, request),
             Packet::Progress { from, to, bytes } => self.progress_lost(from, to, bytes),
             // The leader asks again until it hears of a newer registration.
             Packet::Alter { .. } | Packet::Refused { .. } => {}
+        }
+    }
+
+    fn deliver_late(&mut self) {
+        if !self.late.is_empty() {
+            let at = self.rng.random_range(0..self.late.len());
+            let packet = self.late.swap_remove(at);
+            self.network.push(packet);
         }
     }
 
@@ -436,8 +453,14 @@ impl World {
         match node.service.begin(&asked) {
             Err(error) => self.send_answer(to, from, request, &ReplicaFetchResponse::refused(&error)),
             Ok(slot) => {
-                node.parked.retain(|parked| parked.from != from);
+                let (replaced, kept) = std::mem::take(&mut node.parked).into_iter().partition(|p| p.from == from);
+                node.parked = kept;
                 node.parked.push(Parked { from, request, slot });
+                let lost = ReplicaFetchResponse::refused(&ReplicaError::FetchSessionNotFound);
+                let replaced: Vec<Parked> = replaced;
+                for parked in replaced {
+                    self.send_answer(to, from, parked.request, &lost);
+                }
                 self.answer_parked(Self::index(to), false);
             }
         }
@@ -469,12 +492,15 @@ impl World {
             return;
         }
         node.in_flight.remove(&source);
+        // What follows may cut the log and fill it again up to the same end.
+        node.disk = None;
         let answer = ReplicaFetchResponse::decode(bytes).expect("our own bytes");
         let fetcher = node.fetchers.get_mut(&source).expect("it sent a request");
         for event in fetcher.on_response(answer, now) {
             let (id, epoch, moved) = match event {
-                FetchEvent::Records { id, leader_epoch, batches, high_watermark, .. } => {
-                    (id, leader_epoch, node.partition.append_as_follower(leader_epoch, &batches, high_watermark))
+                FetchEvent::Records { id, leader_epoch, wanted, batches, high_watermark, .. } => {
+                    let appended = node.partition.append_as_follower(leader_epoch, wanted, &batches, high_watermark);
+                    (id, leader_epoch, appended)
                 }
                 FetchEvent::Diverged { id, leader_epoch, diverging } => {
                     self.seen.truncations += 1;
@@ -571,7 +597,8 @@ impl World {
         node.up = false;
         node.fetchers.clear();
         node.in_flight.clear();
-        node.parked.clear();
+        // Its connections break, and whoever waits for an answer learns it.
+        let parked = std::mem::take(&mut node.parked);
         node.disk = None;
         let (clock, planted) = (Arc::clone(&self.clock), self.planted);
         let (id, epoch) = (node.id, node.broker_epoch);
@@ -582,6 +609,9 @@ impl World {
             }
         }
         self.network.retain(|packet| !matches!(packet, Packet::Alter { from, .. } if *from == id));
+        for parked in parked {
+            self.fetch_failed(parked.from, id, parked.request);
+        }
     }
 
     /// A dead process starts again, or a running one reopens its failed store; both register anew.
@@ -625,6 +655,14 @@ impl World {
         // Fetchers speak under the epoch they were made with.
         node.fetchers.clear();
         node.in_flight.clear();
+        if let (Role::Follower(following), leader_epoch) = node.partition.role()
+            && following.leader != NodeId::NONE
+            && let Ok(position) = node.partition.follower_position(leader_epoch)
+        {
+            let mut fetcher = Fetcher::new(ClusterId::NONE, node.id, epoch, FetcherConfig::default());
+            fetcher.start(PARTITION, leader_epoch, position);
+            node.fetchers.insert(following.leader, fetcher);
+        }
     }
 
     fn fail_store(&mut self, at: usize) {
@@ -632,6 +670,7 @@ impl World {
             return;
         }
         self.seen.store_failures += 1;
+        self.disk(at);
         let kept = self.rng.random_range(0..=self.nodes[at].store.queued());
         self.nodes[at].store.inject(Fault::FsyncFails { kept });
         self.nodes[at].store.commit();
