@@ -1,4 +1,4 @@
-//! Every setting of a node by its name. `rookery server --help-settings` and `docs/settings.md` print this table.
+//! Every setting of a node by its name. `rookery server --help-settings` prints this table.
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
