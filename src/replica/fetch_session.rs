@@ -95,7 +95,7 @@ impl<K: Ord + Clone> Session<K> {
         }
     }
 
-    fn to_the_end(&mut self, key: &K) {
+    fn move_to_end(&mut self, key: &K) {
         if let Some(cached) = self.partitions.get_mut(key) {
             self.order.remove(&cached.turn);
             cached.turn = self.next_turn;
@@ -176,7 +176,7 @@ impl<K: Ord + Clone> FetchSessionCache<K> {
             // After an error the client is told anew once there is none.
             cached.told = if news.must_say { None } else { now_told };
             if news.has_records && context.incremental {
-                session.to_the_end(key);
+                session.move_to_end(key);
             }
         }
         mention
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_with_records_go_to_the_end() {
+    fn partitions_with_records_go_move_to_end() {
         let mut cache = cache(1);
         let id = open(&mut cache, 5, &["a", "b", "c"], 0);
         let now = Duration::ZERO;
