@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_with_records_go_to_the_end() {
+    fn partitions_with_records_go_move_to_end() {
         let mut cache = cache(1);
         let id = open(&mut cache, 5, &["a", "b", "c"], 0);
         let now = Duration::ZERO;
