@@ -54,8 +54,14 @@ impl LeaderEpochCache {
         if self.latest().is_some_and(|last| last.epoch == epoch && last.start_offset <= start_offset) {
             return false;
         }
-        let keep = self.entries.partition_point(|e| e.epoch < epoch && e.start_offset < start_offset);
+        // An entry of this very epoch stays where it began: what follows it had no records (a term that was led here and
+        // wrote nothing, while another replica went on in the epoch before).
+        let before = self.entries.len();
+        let keep = self.entries.partition_point(|e| e.epoch <= epoch && e.start_offset < start_offset);
         self.entries.truncate(keep);
+        if self.latest().is_some_and(|last| last.epoch == epoch) {
+            return keep != before;
+        }
         self.entries.push(EpochEntry { epoch, start_offset });
         true
     }
@@ -134,6 +140,13 @@ mod tests {
         assert!(c.assign(LeaderEpoch(6), 20));
         assert_eq!(c, cache(&[(2, 10), (6, 20)]));
         assert!(!c.assign(LeaderEpoch(6), 25), "already known");
+    }
+
+    #[test]
+    fn a_term_led_without_records_leaves_the_epoch_before_it_where_it_began() {
+        let mut c = cache(&[(0, 0), (1, 5)]);
+        assert!(c.assign(LeaderEpoch(0), 5));
+        assert_eq!(c, cache(&[(0, 0)]));
     }
 
     #[test]

@@ -113,7 +113,8 @@ impl Cluster {
     fn leader(&self, topic: &str, partition: &str) -> usize {
         let output = self.rookery(&["topic", "describe", topic], "");
         let text = String::from_utf8(output.stdout).unwrap();
-        let row = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|c| c.first() == Some(&partition));
+        let row =
+            text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|c| c.first() == Some(&partition));
         row.unwrap()[1].parse::<usize>().unwrap() - 1
     }
 }
@@ -184,7 +185,11 @@ fn a_node_that_cannot_start_says_why_in_one_line() {
     let fresh = dir.path().join("fresh").to_str().unwrap().to_owned();
     for (args, part, code) in [
         (vec!["--data-dir", &fresh, "--listen", &format!("127.0.0.1:{port}")], "the port is in use", 1),
-        (vec!["--data-dir", foreign.to_str().unwrap(), "--listen", "127.0.0.1:0"], "not a data directory of Rookery", 1),
+        (
+            vec!["--data-dir", foreign.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+            "not a data directory of Rookery",
+            1,
+        ),
         (vec!["--set", "num.partitions=none"], "num.partitions = `none` (from flag --set num.partitions)", 2),
         (vec!["--set", "num.partition=1"], "did you mean `num.partitions`?", 2),
     ] {
