@@ -1,4 +1,5 @@
 //! Integration tests: one binary, real processes and real disks.
+#![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
 #[cfg(feature = "rocksdb")]
 mod cluster;
