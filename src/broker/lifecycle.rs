@@ -20,6 +20,7 @@ use rookery_raft::controller::{
     RegisterBrokerRequest,
 };
 use rookery_raft::ids::{BrokerEpoch, ClusterId, NodeId};
+use rookery_raft::record::Directory;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -81,8 +82,10 @@ pub struct LifecycleConfig {
 pub trait BrokerHooks: Send + Sync + 'static {
     /// How long the oldest commit of this broker's disks has been waiting.
     fn oldest_unfinished_commit(&self) -> Duration;
-    /// The controller took the registration: this is the epoch, and what it reported is in the log.
-    fn registered(&self, epoch: BrokerEpoch);
+    /// The state of this broker's directories now, for a registration.
+    fn directories(&self) -> Vec<Directory>;
+    /// The controller took the registration: this is the epoch, and what was reported is in the log.
+    fn registered(&self, epoch: BrokerEpoch, reported: &[Directory]);
     /// The controller confirmed the heartbeat that was **sent** at this moment.
     fn confirmed(&self, sent: Instant);
 }
@@ -93,7 +96,7 @@ pub struct Lifecycle {
     metadata: Arc<dyn Metadata>,
     channel: ControllerChannel,
     identity: LocalIdentity,
-    /// Everything of a registration but what only the moment knows: cluster id and previous epoch are filled in.
+    /// Everything of a registration but what only the moment knows: cluster id, previous epoch and directories.
     template: RegisterBrokerRequest,
     hooks: Arc<dyn BrokerHooks>,
     state: watch::Sender<BrokerState>,
@@ -173,8 +176,10 @@ impl Lifecycle {
         let mut warned: Option<Instant> = None;
         loop {
             let previous = *self.registration.borrow();
+            let directories = self.hooks.directories();
             let request = RegisterBrokerRequest {
                 cluster_id,
+                directories: directories.clone(),
                 previous_epoch: previous.map_or(BrokerEpoch::UNKNOWN, |r| r.epoch),
                 ..self.template.clone()
             };
@@ -188,7 +193,7 @@ impl Lifecycle {
                     let registration = Registration { id: self.template.id, epoch };
                     self.identity.set_broker_epoch(epoch);
                     // The replicas know before anyone acts on it, and before the first heartbeat.
-                    self.hooks.registered(epoch);
+                    self.hooks.registered(epoch, &directories);
                     self.registration.send_replace(Some(registration));
                     tracing::info!(node = %registration.id, %epoch, "registered");
                     return Some(registration);
@@ -228,7 +233,9 @@ impl Lifecycle {
             let sent = Instant::now();
             match self.beat(registration, leave_by.is_some()).await {
                 Ok(answer) => {
-                    self.hooks.confirmed(sent);
+                    if !answer.is_fenced {
+                        self.hooks.confirmed(sent);
+                    }
                     match (leave_by, answer) {
                         (Some(_), BrokerHeartbeatResponse { should_shut_down: true, .. }) => return true,
                         (Some(_), _) => {}

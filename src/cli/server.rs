@@ -82,6 +82,14 @@ async fn told_to_stop() {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
+    // Asked twice, it does not wait for anything.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        std::process::exit(1);
+    });
 }
 
 fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow::Result<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use super::log::{AppendError, Appended, CoordinatorLog, LogBounds, ReadError};
 use crate::replica::{AppendRequest, Partition, ReplicaError, ReplicaManager, RequiredAcks};
-use crate::storage::{AppendOrigin, ReadLimit};
+use crate::storage::{AppendOrigin, ReadLimit, StorageError};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use rookery_protocol::batch::TimestampType;
@@ -56,6 +56,9 @@ impl CoordinatorLog for ReplicaLog {
                 Ok(Appended { base_offset: outcome.info.first_offset, last_offset: outcome.info.last_offset })
             }
             Err(ReplicaError::NotLeaderOrFollower | ReplicaError::FencedLeaderEpoch) => Err(AppendError::NotLeader),
+            Err(error @ ReplicaError::Storage(StorageError::QueueFull { .. })) => {
+                Err(AppendError::Refused(error.to_string()))
+            }
             Err(
                 error @ (ReplicaError::NotEnoughReplicas | ReplicaError::Overloaded | ReplicaError::UnknownLeaderEpoch),
             ) => Err(AppendError::Refused(error.to_string())),

@@ -2,6 +2,7 @@
 
 use super::Handlers;
 use super::errors::{channel_code, controller_code};
+use crate::broker::topics::is_internal;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
@@ -32,6 +33,10 @@ pub async fn handle(handlers: &Handlers, request: CreateTopicsRequest) -> Create
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         match wanted(topic) {
+            _ if is_internal(&topic.name) => {
+                let message = "this topic is the cluster's own: it makes it when it is needed";
+                results.push(refused(topic, ErrorCode::InvalidRequest, message));
+            }
             _ if twice.contains(&topic.name) => {
                 results.push(refused(topic, ErrorCode::InvalidRequest, "the topic is named twice in the request"));
             }

@@ -2,7 +2,7 @@
 
 use super::Handlers;
 use super::endpoints::{alive_endpoint, alive_endpoints, numbers, offline_replicas};
-use crate::broker::topics::{is_internal, is_legal_topic_name};
+use crate::broker::topics::{GROUP_METADATA_TOPIC, is_internal, is_legal_topic_name};
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
@@ -30,7 +30,12 @@ pub async fn handle(
             for topic in asked {
                 let answer = asked_topic(&image, connection, topic);
                 if answer.error_code == ErrorCode::UnknownTopicOrPartition.code() && create {
-                    missing.extend(topic.name.clone().map(|name| (answers.len(), name)));
+                    match &topic.name {
+                        // The cluster's own topics are made with their own shape.
+                        Some(name) if name == GROUP_METADATA_TOPIC => handlers.broker.create_group_metadata_topic(),
+                        Some(name) if is_internal(name) => {}
+                        name => missing.extend(name.clone().map(|name| (answers.len(), name))),
+                    }
                 }
                 answers.push(answer);
             }

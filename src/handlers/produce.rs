@@ -6,6 +6,7 @@
 
 use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
+use crate::broker::topics::is_internal;
 use crate::net::Handled;
 use crate::replica::{AppendOutcome, AppendRequest, ReplicaError, RequiredAcks};
 use crate::storage::{AppendInfo, AppendOrigin};
@@ -31,6 +32,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 const ZSTD_FROM: i16 = 7;
 /// Version 10 and above can be told who leads (KIP-951).
 const HINTS_FROM: i16 = 10;
+
+/// An answer is never waited for longer than this, whatever the client says.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 /// What came of one partition's append.
 type Appended = Result<AppendOutcome, Refusal>;
@@ -79,7 +83,7 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
     let handlers = handlers.clone();
     Handled::Later(
         async move {
-            let deadline = tokio::time::Instant::now() + timeout;
+            let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
             let responses = join_all(topics.into_iter().map(|(name, topic_id, id, partitions)| {
                 let (handlers, context) = (&handlers, &context);
                 async move {
@@ -130,6 +134,10 @@ fn append(
     acks: RequiredAcks,
     data: PartitionProduceData,
 ) -> Appended {
+    // Only its coordinator writes there: anything else could make groups unreadable, or forge their offsets.
+    if is_internal(&topic.name) {
+        return Err(ErrorCode::InvalidTopicException.into());
+    }
     if topic.partition(data.index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition.into());
     }

@@ -12,7 +12,9 @@ pub struct RequestBudget {
 
 /// Bytes taken; given back when dropped.
 #[derive(Debug)]
-pub struct RequestBytes(OwnedSemaphorePermit);
+pub struct RequestBytes {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl RequestBudget {
     /// A budget of so many bytes.
@@ -25,18 +27,11 @@ impl RequestBudget {
     pub async fn take(&self, bytes: usize) -> RequestBytes {
         let count = u32::try_from(bytes.min(self.total)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.free).acquire_many_owned(count).await.expect("the semaphore is never closed");
-        RequestBytes(permit)
+        RequestBytes { _permit: permit }
     }
 
     /// Bytes in use now.
     pub fn in_use(&self) -> usize {
         self.total - self.free.available_permits()
-    }
-}
-
-impl RequestBytes {
-    /// Add what was taken later for the same request.
-    pub fn merge(&mut self, more: RequestBytes) {
-        self.0.merge(more.0);
     }
 }

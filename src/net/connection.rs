@@ -3,7 +3,7 @@
 use super::budget::{RequestBudget, RequestBytes};
 use super::outgoing::Outgoing;
 use super::{ConnectionInfo, Handled, RequestHandler};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ pub struct ConnectionLimits {
 const IN_FLIGHT_MAX: usize = 64;
 /// A frame that has begun must get on: each step of it within this time.
 const FRAME_STEP_MAX: Duration = Duration::from_secs(30);
-/// Bytes that are reserved at a time while a large frame arrives.
+/// An answer that has begun must be read on: each step of it within this time.
+const WRITE_STEP_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a frame that are accounted before the rest of it has begun to arrive.
 const FRAME_STEP_BYTES: usize = 1 << 20;
 /// Small frames and length prefixes of several requests come in one read.
 const READ_BUFFER_BYTES: usize = 8 << 10;
@@ -44,6 +46,8 @@ enum Ended {
     FrameLength(i32, usize),
     #[error("a frame stopped half-way for {} s", FRAME_STEP_MAX.as_secs())]
     Stalled,
+    #[error("an answer was not read for {} s", WRITE_STEP_MAX.as_secs())]
+    Unread,
     #[error("no request for {} s", .0.as_secs())]
     Idle(Duration),
     #[error("{0}")]
@@ -107,7 +111,8 @@ async fn both(
 ) -> Result<(), Ended> {
     tokio::pin!(read, write);
     tokio::select! {
-        result = &mut read => { result?; write.await }
+        // A client that has left may still read what is due now; it is not waited for.
+        result = &mut read => { result?; timeout(DRAIN_MAX, write).await.unwrap_or(Ok(())) }
         result = &mut write => { result?; pending().await }
     }
 }
@@ -169,7 +174,12 @@ async fn read_frame(
         if frame.len() == frame.capacity() {
             // Doubling keeps the copies below one per byte; what is not yet received is not yet reserved.
             let more = (length - frame.len()).min(frame.len());
-            held.merge(timeout(FRAME_STEP_MAX, budget.take(more)).await.map_err(|_| Ended::Stalled)?);
+            if frame.len() == FRAME_STEP_BYTES {
+                // The whole rest is accounted at once, and nothing is held while waiting for it: connections that
+                // each hold a part and wait for more would stop each other and everybody else.
+                drop(held);
+                held = timeout(FRAME_STEP_MAX, budget.take(length)).await.map_err(|_| Ended::Stalled)?;
+            }
             frame.reserve(more);
         }
         let room = (frame.capacity() - frame.len()).min(length - frame.len());
@@ -194,7 +204,14 @@ async fn write_response(output: &mut (impl AsyncWriteExt + Unpin), mut handled: 
             Handled::Reply(frame) => {
                 metrics::counter!("rookery_net_response_bytes_total").increment(frame.len() as u64);
                 let mut outgoing = Outgoing::from(frame);
-                return Ok(output.write_all_buf(&mut outgoing).await?);
+                while outgoing.has_remaining() {
+                    // A client that does not read must not hold what others wait for.
+                    let step = timeout(WRITE_STEP_MAX, output.write_buf(&mut outgoing)).await;
+                    if step.map_err(|_| Ended::Unread)?? == 0 {
+                        return Err(Ended::Io(io::ErrorKind::WriteZero.into()));
+                    }
+                }
+                return Ok(());
             }
         }
     }

@@ -73,7 +73,7 @@ impl FoundOffset {
 }
 
 /// A batch that is looked into may unpack to this much.
-const PLAIN_BYTES_MAX: usize = 256 << 20;
+const PLAIN_BYTES_MAX: usize = 128 << 20;
 
 impl Partition {
     /// Records for a consumer; `Ok(None)` if they must come from disk and `may_block` is false. With `may_block`:
@@ -127,7 +127,9 @@ impl Partition {
         fetch.watch(&self.fetches, seen + 1);
         // The high watermark may have passed, or the leadership ended, between the read and the watch.
         let gone = self.with_leader(|_| ()).is_none();
-        let reached = if gone { self.fetches.lock().drain() } else { self.fetches.lock().reach(self.high_watermark()) };
+        // Read before `fetches` is taken: the order is role, replication, purgatory.
+        let high_watermark = self.high_watermark();
+        let reached = if gone { self.fetches.lock().drain() } else { self.fetches.lock().reach(high_watermark) };
         for waiter in reached {
             waiter.wake();
         }

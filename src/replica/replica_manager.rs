@@ -41,7 +41,8 @@ use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +94,8 @@ pub struct ConsumerFetchRequest {
 /// The answers, in the order asked.
 pub type ConsumerFetchAnswer = Vec<Result<ConsumerRead, ReplicaError>>;
 
+/// Searches by time that run at once.
+const SEARCHES_MAX: usize = 4;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A leader without confirmation stands for so long at most.
 const LAG_CHECKS: u32 = 5;
@@ -117,6 +120,10 @@ pub struct ReplicaManager {
     store_failure: watch::Sender<Option<StorageError>>,
     /// The newest image, acted on or not; `image` is the last that was.
     publishing: Mutex<Arc<MetadataImage>>,
+    /// Assigned, and without a log; written while `publishing` is held.
+    missing: Mutex<BTreeSet<TopicIdPartition>>,
+    /// Searches by time unpack batches: a few at once, however many are asked for.
+    searches: Arc<Semaphore>,
     me: OnceLock<Weak<ReplicaManager>>,
 }
 
@@ -146,6 +153,8 @@ impl ReplicaManager {
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
             publishing: Mutex::new(MetadataImage::empty()),
+            missing: Mutex::default(),
+            searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
             me: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
@@ -188,6 +197,13 @@ impl ReplicaManager {
                 self.follow(partition.id(), state.leader, term, position);
             }
         }
+    }
+
+    /// Fetch from nobody any more: this broker is about to close its store.
+    pub fn stop_fetching(&self) {
+        let _publishing = self.publishing.lock();
+        self.context.set_broker_epoch(BrokerEpoch::UNKNOWN);
+        self.streams.lock().clear();
     }
 
     /// The service that answers follower brokers, once the cluster is known.
@@ -242,17 +258,26 @@ impl ReplicaManager {
         let mut lag = every(self.config.replica.lag_max / LAG_CHECKS);
         let mut checkpoint = every(CHECKPOINT_INTERVAL);
         let mut retention = every(self.config.retention_interval);
+        let mut retaining: Option<JoinHandle<()>> = None;
         tokio::pin!(proposing);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = &mut proposing => return,
-                _ = lag.tick() => self.check_lag(),
+                _ = lag.tick() => {
+                    self.retry_missing();
+                    self.check_lag();
+                }
                 _ = checkpoint.tick() => self.checkpoint(),
-                _ = retention.tick() => {
+                // Beside this task: a long pass must hold up neither ISR changes nor checkpoints.
+                _ = retention.tick(), if retaining.is_none() => {
                     let this = self.clone();
-                    if tokio::task::spawn_blocking(move || this.retain()).await.is_err() {
-                        return;
+                    retaining = Some(tokio::task::spawn_blocking(move || this.retain()));
+                }
+                ended = async { retaining.as_mut().expect("the arm is guarded").await }, if retaining.is_some() => {
+                    retaining = None;
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a retention pass failed");
                     }
                 }
             }
@@ -377,6 +402,7 @@ impl ReplicaManager {
         let partition = self.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
         match spec {
             OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
+                let _permit = self.searches.acquire().await.expect("the semaphore is never closed");
                 let found =
                     tokio::task::spawn_blocking(move || partition.find_offset(current_leader_epoch, spec)).await;
                 found.unwrap_or(Err(ReplicaError::NotLeaderOrFollower))
@@ -434,12 +460,41 @@ impl ReplicaManager {
                 Ok(log) => {
                     table.insert(**id, Partition::new(log, Arc::clone(&self.context)));
                 }
-                Err(error) => tracing::error!(partition = %id, %error, "no log for a new replica"),
+                Err(error) => {
+                    tracing::error!(partition = %id, %error, "no log for a new replica yet; trying again");
+                    self.missing.lock().insert(**id);
+                }
             }
         }
         self.table.store(Arc::new(table));
         for (id, change) in kept {
             self.apply(image, *id, &change.new);
+        }
+    }
+
+    /// Replicas whose log could not be made when they were assigned: the store was busy, or offline.
+    fn retry_missing(&self) {
+        if self.missing.lock().is_empty() {
+            return;
+        }
+        let _publishing = self.publishing.lock();
+        let image = self.image.load_full();
+        for id in std::mem::take(&mut *self.missing.lock()) {
+            let Some(registration) = image.partition(id).filter(|r| r.replicas.contains(&self.config.node)) else {
+                continue;
+            };
+            match self.directory.load().get_or_create(id, log_class(&image, id)) {
+                Ok(log) => {
+                    let mut table = Table::clone(&self.table.load());
+                    table.entry(id).or_insert_with(|| Partition::new(log, Arc::clone(&self.context)));
+                    self.table.store(Arc::new(table));
+                    self.apply(&image, id, registration);
+                }
+                Err(error) => {
+                    tracing::debug!(partition = %id, %error, "still no log for a new replica");
+                    self.missing.lock().insert(id);
+                }
+            }
         }
     }
 

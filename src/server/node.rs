@@ -1,6 +1,6 @@
 //! [`Node`]: everything that runs, from the first port to the last goodbye.
 
-use super::hooks::Hooks;
+use super::hooks::{DirectoryReports, Hooks};
 use super::publishers::Addresses;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
@@ -34,8 +34,7 @@ use rookery_raft::quorum::{
     MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, SnapshotFiles,
 };
 use rookery_raft::record::{
-    Address, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion,
-    SecurityProtocol,
+    Address, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -296,7 +295,13 @@ impl Node {
         let groups = Arc::new(GroupCoordinator::new(group_log.clone(), self.group_config(), rand::random::<u64>));
         let channel = ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
-        let hooks = Arc::new(Hooks { clock: self.clock, store: store.clone(), replicas: replicas.clone() });
+        let reports = Arc::new(DirectoryReports::new(store.clone(), replicas.clone()));
+        let hooks = Arc::new(Hooks {
+            clock: self.clock,
+            store: store.clone(),
+            replicas: replicas.clone(),
+            reports: reports.clone(),
+        });
         let life = Lifecycle::new(
             LifecycleConfig {
                 heartbeat: self.config.timing.broker_heartbeat,
@@ -306,7 +311,7 @@ impl Node {
             Arc::new(self.metadata.clone()),
             channel.clone(),
             self.identity.clone(),
-            self.registration(cluster_id, store.as_ref(), gossip.as_ref()),
+            self.registration(cluster_id, gossip.as_ref()),
             registration.clone(),
             hooks,
         );
@@ -323,6 +328,7 @@ impl Node {
             logs,
             clock,
             replicas: replicas.clone(),
+            reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
         };
@@ -421,12 +427,7 @@ impl Node {
         }
     }
 
-    fn registration(
-        &self,
-        cluster_id: ClusterId,
-        store: &dyn LogStore,
-        gossip: Option<&Gossip>,
-    ) -> RegisterBrokerRequest {
+    fn registration(&self, cluster_id: ClusterId, gossip: Option<&Gossip>) -> RegisterBrokerRequest {
         let address = |a: &HostPort| Address { host: a.host.clone(), port: a.port };
         let listener = |l: &crate::config::Listener| Listener {
             name: l.name.clone(),
@@ -434,7 +435,6 @@ impl Node {
             port: l.advertised.port,
             security_protocol: SecurityProtocol::Plaintext,
         };
-        let state = if store.log_lost() { DirectoryState::LogLost } else { DirectoryState::Online };
         let peer_address = address(&self.config.peer_advertised);
         RegisterBrokerRequest {
             cluster_id,
@@ -446,7 +446,7 @@ impl Node {
             peer_address,
             rack: self.config.rack.clone(),
             features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), SUPPORTED_METADATA)]),
-            directories: vec![Directory { id: store.identity().directory_id, state }],
+            directories: Vec::new(),
             is_controller: self.config.is_controller,
         }
     }
@@ -473,14 +473,16 @@ impl Node {
         self.tracker.close();
         let _ = tokio::time::timeout(CLOSE_MAX, self.tracker.wait()).await;
         if let Some((store, replicas, _)) = half {
+            replicas.stop_fetching();
             replicas.checkpoint();
-            let closed = blocking(move || store.close()).await;
-            if let Ok(Err(error)) = closed {
-                tracing::warn!(%error, "the store was not closed in order; nothing acknowledged is lost");
+            match tokio::time::timeout(CLOSE_MAX, blocking(move || store.close())).await {
+                Ok(Ok(Ok(()))) => {}
+                // A disk that hangs must not hold the process.
+                outcome => tracing::warn!(?outcome, "the store was not closed in order; nothing acknowledged is lost"),
             }
         }
         if let Some(gossip) = gossip {
-            gossip.leave().await;
+            let _ = tokio::time::timeout(CLOSE_MAX, gossip.leave()).await;
         }
         match self.metadata.get() {
             Some(LocalMetadata::Voter { quorum, .. }) => {

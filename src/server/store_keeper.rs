@@ -4,11 +4,11 @@
 //! which the controller gives when it is told (architecture: invariant 5). Until then the controller knows the directory as
 //! offline and leads elsewhere.
 
+use super::hooks::DirectoryReports;
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
 use crate::storage::{LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
-use rookery_raft::record::{Directory, DirectoryState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ pub struct StoreKeeper {
     pub logs: LogConfig,
     pub clock: Arc<dyn Clock>,
     pub replicas: Arc<ReplicaManager>,
+    pub reports: Arc<DirectoryReports>,
     pub channel: ControllerChannel,
     pub registration: watch::Receiver<Option<Registration>>,
 }
@@ -40,8 +41,12 @@ impl StoreKeeper {
             if !failed {
                 return;
             }
-            self.tell(DirectoryState::Offline, false).await;
+            let mut told = false;
             loop {
+                // Said until it is heard: the controller leads elsewhere only once it knows.
+                if !told {
+                    told = self.tell(false).await;
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -52,7 +57,7 @@ impl StoreKeeper {
                 }
             }
             tracing::info!("the data directory is online again");
-            while !self.tell(DirectoryState::Online, true).await {
+            while !self.tell(true).await {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -71,19 +76,20 @@ impl StoreKeeper {
         self.replicas.store_reopened(directory)
     }
 
-    async fn tell(&self, state: DirectoryState, reopened: bool) -> bool {
+    async fn tell(&self, reopened: bool) -> bool {
         let Some(Registration { id, epoch }) = *self.registration.borrow() else { return false };
-        let directory = self.store.identity().directory_id;
-        let state =
-            if state == DirectoryState::Online && self.store.log_lost() { DirectoryState::LogLost } else { state };
+        let directory = self.reports.now();
         let request = ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
             id,
             epoch,
-            directories: vec![Directory { id: directory, state }],
-            reopened: if reopened { vec![directory] } else { Vec::new() },
+            directories: vec![directory],
+            reopened: if reopened { vec![directory.id] } else { Vec::new() },
         });
         match self.channel.ask(request, TELL_MAX).await {
-            Ok(_) => true,
+            Ok(_) => {
+                self.reports.committed(directory);
+                true
+            }
             Err(error) => {
                 tracing::warn!(%error, "the controller was not told of the data directory's state");
                 false
