@@ -45,7 +45,11 @@ impl Connection {
             client_software_version: env!("CARGO_PKG_VERSION").into(),
             ..Default::default()
         };
-        let answer = connection.exchange(&hello, 3).await.with_context(|| format!("{address} does not speak Kafka"))?;
+        // A node that waits for its cluster accepts connections and answers later: another one may answer now.
+        let answer = timeout(CONNECT_MAX, connection.exchange(&hello, 3))
+            .await
+            .map_err(|_| anyhow::anyhow!("{address} gave no answer within {} s", CONNECT_MAX.as_secs()))?
+            .with_context(|| format!("{address} does not speak Kafka"))?;
         connection.offered = answer.api_keys.iter().map(|row| (row.api_key, row.max_version)).collect();
         Ok(connection)
     }
