@@ -17,11 +17,13 @@
 //!   requests in flight has them appended in order and waits for them together.
 //! - Responses leave in request order; a future is not polled before those ahead of it are written, so a client that
 //!   does not read makes this node hold one response, not many.
-//! - Bytes of requests are taken from one [`RequestBudget`] for the whole node, as they arrive: a length prefix alone
-//!   reserves nothing. They are given back when the response is written. When the budget is spent, sockets are not read.
+//! - Bytes of requests are taken from one [`RequestBudget`] for the whole node: the first MiB of a frame when its length is
+//!   known, the whole of a larger one once that MiB has arrived, so that a length prefix alone takes little and nobody waits
+//!   while holding a part. They are given back when the response is written. When the budget is spent, sockets are not
+//!   read.
 //!
 //! Bounds: connections of the node, bytes of a frame, bytes of all requests, requests in flight on a connection, time a
-//! frame may take to arrive, time without a request.
+//! frame may take to arrive, time an answer may take to be read, time without a request.
 
 mod budget;
 mod connection;
