@@ -111,7 +111,7 @@ impl Stream {
                 fetch = request.map(|request| Box::pin(self.fetch(request)));
             }
             if progress.is_none() {
-                let message = self.fetcher.lock().next_progress();
+                let message = self.fetcher.lock().next_progress(self.surroundings.clock.now());
                 progress = message.map(|message| Box::pin(self.progress(message)));
             }
             let due = self.fetcher.lock().next_due();

@@ -11,7 +11,9 @@
 //!
 //! The position has two offsets. `wanted` is the log end, synced or not; `synced` is on disk. The next fetch is sent as
 //! soon as records are queued for the disk, so the leader's disk, the network and this disk work side by side; when the
-//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`.
+//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`. If there is
+//! something to ask meanwhile (a partition to follow from now on, a pause that ended), that message also has the parked
+//! fetch answered at once: nothing that this side knows ever waits for the leader's `max_wait` to pass.
 //!
 //! Invariants: a position belongs to one leader epoch, and news of another epoch are dropped; a lost connection or a
 //! refused session loses the whole session, and the next request lists everything again.
@@ -128,8 +130,11 @@ pub struct Fetcher {
     changed: BTreeSet<TopicIdPartition>,
     resting: BTreeMap<TopicIdPartition, Duration>,
     forgotten: BTreeSet<TopicIdPartition>,
+    /// Synced further than the leader was told, and the fetch in flight is too late to say it.
     unsaid: BTreeSet<TopicIdPartition>,
     in_flight: Option<SessionTurn>,
+    /// The leader was asked to answer the fetch in flight at once.
+    hurried: bool,
     pause: Duration,
     paused_until: Option<Duration>,
 }
@@ -150,6 +155,7 @@ impl Fetcher {
             forgotten: BTreeSet::new(),
             unsaid: BTreeSet::new(),
             in_flight: None,
+            hurried: false,
             paused_until: None,
         }
     }
@@ -227,10 +233,7 @@ impl Fetcher {
             return None;
         }
         self.paused_until = None;
-        while let Some((id, _)) = self.resting.iter().find(|(_, until)| **until <= now).map(|(id, at)| (*id, *at)) {
-            self.resting.remove(&id);
-            self.changed.insert(id);
-        }
+        self.wake_resting(now);
         let nothing_asked = self.changed.is_empty() && !self.partitions.values().any(|state| state.in_session);
         if self.partitions.is_empty() || nothing_asked {
             return None;
@@ -254,6 +257,7 @@ impl Fetcher {
             })
             .collect();
         self.in_flight = Some(self.session);
+        self.hurried = false;
         Some(ReplicaFetchRequest {
             cluster: self.cluster,
             broker: self.broker,
@@ -266,33 +270,51 @@ impl Fetcher {
         })
     }
 
-    /// What was synced since the fetch that is parked at the leader, if there is such a fetch and such news.
-    pub fn next_progress(&mut self) -> Option<ReplicaProgress> {
-        let session = self.in_flight?;
-        if session.id == 0 || self.unsaid.is_empty() {
+    /// What the leader should know while a fetch is parked there, if there is such a fetch and such news.
+    pub fn next_progress(&mut self, now: Duration) -> Option<ReplicaProgress> {
+        // The first fetch of a session is never parked, and its session has no name yet.
+        let session = self.in_flight.filter(|session| session.id != 0)?;
+        self.wake_resting(now);
+        let answer_now = !self.hurried && !self.changed.is_empty();
+        if self.unsaid.is_empty() && !answer_now {
             return None;
         }
+        self.hurried |= answer_now;
         let synced = std::mem::take(&mut self.unsaid)
             .into_iter()
             .filter_map(|id| self.partitions.get(&id).map(|state| (id, state.leader_epoch, state.position.synced)))
             .collect();
-        Some(ReplicaProgress { broker: self.broker, broker_epoch: self.broker_epoch, session, synced })
+        Some(ReplicaProgress { broker: self.broker, broker_epoch: self.broker_epoch, session, answer_now, synced })
     }
 
-    /// A progress message did not count: its fetch had not arrived yet, or it was lost. Says it again.
+    fn wake_resting(&mut self, now: Duration) {
+        while let Some((id, _)) = self.resting.iter().find(|(_, until)| **until <= now).map(|(id, at)| (*id, *at)) {
+            self.resting.remove(&id);
+            self.changed.insert(id);
+        }
+    }
+
+    /// A progress message did not count: its fetch had not arrived yet, another one had overtaken it, or it was lost.
+    /// Says it again, with the fetch in flight now or, if there is none, in the next one.
     pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
         if self.in_flight == Some(progress.session) {
-            self.unsaid
-                .extend(progress.synced.iter().map(|(id, ..)| *id).filter(|id| self.partitions.contains_key(id)));
-        } else {
-            let ids = progress.synced.iter().map(|(id, ..)| *id);
-            self.changed.extend(ids.filter(|id| self.partitions.get(id).is_some_and(|state| !state.busy)));
+            self.hurried &= !progress.answer_now;
+        }
+        let in_flight = self.in_flight.is_some();
+        for (id, ..) in &progress.synced {
+            match self.partitions.get(id) {
+                Some(state) if in_flight && state.in_session => self.unsaid.insert(*id),
+                Some(state) if !state.busy => self.changed.insert(*id),
+                // What is busy, or begins anew, is mentioned anyway.
+                _ => false,
+            };
         }
     }
 
     /// The answer to the fetch in flight.
     pub fn on_response(&mut self, response: ReplicaFetchResponse, now: Duration) -> Vec<FetchEvent> {
         let Some(turn) = self.in_flight.take() else { return Vec::new() };
+        self.hurried = false;
         if response.error != 0 {
             self.lose_session();
             // A session that is unknown there is opened anew at once, anything else after a pause.
@@ -345,13 +367,15 @@ impl Fetcher {
     /// The fetch in flight will not be answered: the connection broke or it took too long.
     pub fn on_failure(&mut self, now: Duration) {
         self.in_flight = None;
+        self.hurried = false;
         self.lose_session();
         self.pause(now);
     }
 
-    /// When [`next_request`](Self::next_request) has something to do again by the passing of time alone.
+    /// When [`next_request`](Self::next_request) or [`next_progress`](Self::next_progress) has something to do again by
+    /// the passing of time alone.
     pub fn next_due(&self) -> Option<Duration> {
-        if self.in_flight.is_some() || self.partitions.is_empty() {
+        if self.partitions.is_empty() || self.hurried || self.in_flight.is_some_and(|session| session.id == 0) {
             return None;
         }
         self.paused_until.or_else(|| self.resting.values().min().copied())
@@ -442,15 +466,58 @@ mod tests {
         fetcher.next_request(ms(0));
         fetcher.on_response(answer(vec![records(A)]), ms(1));
         fetcher.moved(A, EPOCH, at(15, 10));
-        assert_eq!(fetcher.next_progress(), None, "nothing is in flight");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "nothing is in flight");
         fetcher.next_request(ms(1));
         fetcher.synced(A, EPOCH, 15);
-        let progress = fetcher.next_progress().expect("synced while parked");
+        let progress = fetcher.next_progress(ms(1)).expect("synced while parked");
         assert_eq!(progress.session, SessionTurn { id: 77, epoch: 1 });
         assert_eq!(progress.synced, [(A, EPOCH, 15)]);
-        assert_eq!(fetcher.next_progress(), None);
+        assert_eq!(fetcher.next_progress(ms(1)), None);
         fetcher.synced(A, LeaderEpoch(2), 99);
-        assert_eq!(fetcher.next_progress(), None, "a commit of an older epoch");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "a commit of an older epoch");
+    }
+
+    /// Waited for the leader's `max_wait` once, and with it every acks=all append of that partition.
+    #[test]
+    fn progress_that_another_fetch_overtook_is_said_again_at_once() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.on_response(answer(vec![records(A)]), ms(1));
+        fetcher.moved(A, EPOCH, at(15, 10));
+        fetcher.next_request(ms(1));
+        fetcher.synced(A, EPOCH, 15);
+        let overtaken = fetcher.next_progress(ms(1)).expect("synced while parked");
+        fetcher.on_response(answer(vec![records(B)]), ms(2));
+        fetcher.moved(B, EPOCH, at(5, 0));
+        fetcher.next_request(ms(2));
+        fetcher.progress_lost(&overtaken);
+        let again = fetcher.next_progress(ms(2)).expect("said again");
+        assert_eq!((again.session.epoch, &again.synced[..]), (2, &[(A, EPOCH, 15)][..]));
+        // With nothing in flight the next request says it.
+        fetcher.on_response(answer(vec![]), ms(3));
+        fetcher.progress_lost(&again);
+        assert_eq!(fetcher.next_request(ms(3)).expect("due").changed[0].synced, 15);
+    }
+
+    #[test]
+    fn a_parked_fetch_is_called_back_when_there_is_something_to_ask() {
+        const C: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 2 };
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.start(C, EPOCH, at(0, 0));
+        assert_eq!(fetcher.next_progress(ms(0)), None, "a session's first fetch is answered at once anyway");
+        let refused =
+            FetchedPartition { error: ReplicaError::UnknownLeaderEpoch.kafka_code(), batches: vec![], ..records(B) };
+        fetcher.on_response(answer(vec![refused]), ms(1));
+        assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].id, C);
+        assert_eq!((fetcher.next_progress(ms(1)), fetcher.next_due()), (None, Some(ms(21))));
+        let call = fetcher.next_progress(ms(21)).expect("the pause of B ended");
+        assert!(call.answer_now && call.synced.is_empty());
+        assert_eq!((fetcher.next_progress(ms(21)), fetcher.next_due()), (None, None), "once");
+        fetcher.progress_lost(&call);
+        assert!(fetcher.next_progress(ms(22)).expect("again").answer_now);
+        fetcher.on_response(answer(vec![]), ms(23));
+        assert_eq!(fetcher.next_request(ms(23)).expect("due").changed[0].id, B);
     }
 
     #[test]

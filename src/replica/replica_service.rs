@@ -1,7 +1,7 @@
 //! Answers the fetches of follower brokers: sessions, long poll, progress.
 //!
 //! A fetch is answered at once when it brings or finds news: records, a divergence, an error. Otherwise it is parked
-//! until an append to one of its partitions, or its time is up. Appends wake it through marks in its session, once for
+//! until an append to one of its partitions, until its follower has something else to ask, or until its time is up. Appends wake it through marks in its session, once for
 //! all of them; nothing is registered per partition. The sessions map is locked for look-ups only.
 
 use super::error::ReplicaError;
@@ -141,7 +141,7 @@ impl ReplicaService {
                 answers.push(answer);
             }
         }
-        if answers.is_empty() && !force {
+        if answers.is_empty() && !force && !slot.session.lock().is_hurried() {
             return Collected::Quiet;
         }
         self.add_quiet(slot, &mut answers);
@@ -212,6 +212,10 @@ impl ReplicaService {
                 let _stale =
                     partition.follower_progress(progress.broker, progress.broker_epoch, *leader_epoch, *synced);
             }
+        }
+        if progress.answer_now {
+            slot.session.lock().hurry();
+            slot.wake.notify_one();
         }
         Ok(())
     }

@@ -396,7 +396,7 @@ impl World {
                 let bytes = request.encode();
                 self.network.push(Packet::Fetch { from: node.id, to: *source, request: self.next_request, bytes });
             }
-            if let Some(progress) = fetcher.next_progress() {
+            if let Some(progress) = fetcher.next_progress(now) {
                 self.network.push(Packet::Progress { from: node.id, to: *source, bytes: progress.encode() });
             }
         }
@@ -425,6 +425,8 @@ impl World {
                 let node = &self.nodes[Self::index(to)];
                 if !node.up || node.service.progress(&progress).is_err() {
                     self.progress_lost(from, to, bytes);
+                } else {
+                    self.answer_parked(Self::index(to), false);
                 }
             }
             Packet::Alter { from, epoch, proposal } => match self.controller.alter_partition(from, epoch, &proposal) {
