@@ -832,7 +832,8 @@ impl World {
                 self.tick(at);
                 self.nodes[at].store.commit();
                 self.settle();
-                self.answer_parked(at, true);
+                // Never by time: nothing that a follower knows may wait until the leader's patience ends.
+                self.answer_parked(at, false);
             }
             while !self.network.is_empty() {
                 self.deliver();
