@@ -164,21 +164,18 @@ fn append(
     Ok(partition.append_as_leader(batch.into_bytes(), how)?)
 }
 
-/// What the topic's configs ask of a batch. Values in the image were checked before they got there.
+/// What the topic's configs ask of a batch.
 fn rules(image: &MetadataImage, topic: &TopicImage, timestamp_type: TimestampType) -> ProduceRules {
-    let number = |name: &str, default: i64| {
-        image.topic_config(&topic.name, name).and_then(|v| v.trim().parse::<i64>().ok()).unwrap_or(default)
-    };
+    let number = |name| image.topic_number(&topic.name, name);
     let now =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-    let oldest = now.saturating_sub(number("message.timestamp.before.max.ms", i64::MAX));
-    let newest = now.saturating_add(number("message.timestamp.after.max.ms", 3_600_000));
-    let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
+    let oldest = now.saturating_sub(number("message.timestamp.before.max.ms"));
+    let newest = now.saturating_add(number("message.timestamp.after.max.ms"));
     ProduceRules {
-        batch_bytes_max: usize::try_from(number("max.message.bytes", 1_048_588)).unwrap_or(0),
+        batch_bytes_max: usize::try_from(number("max.message.bytes")).unwrap_or(0),
         // The broker sets the time itself: what the client says does not count.
         timestamps: if timestamp_type == TimestampType::LogAppendTime { i64::MIN..=i64::MAX } else { oldest..=newest },
-        keys_required: compacted,
+        keys_required: image.is_compacted(&topic.name),
         ..Default::default()
     }
 }

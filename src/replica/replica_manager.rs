@@ -314,13 +314,12 @@ impl ReplicaManager {
         for (id, partition) in self.table.load().iter() {
             partition.log().expire_producers(now_ms, expiration_ms);
             let Some(topic) = image.topics.by_id(id.topic_id) else { continue };
-            let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| !p.contains("delete"));
-            if compacted || partition.role().0 != Role::Leader {
+            let deletes = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("delete"));
+            if !deletes || partition.role().0 != Role::Leader {
                 continue;
             }
-            let number =
-                |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
-            let (ms, bytes): (i64, i64) = (number("retention.ms"), number("retention.bytes"));
+            let (ms, bytes) =
+                (image.topic_number(&topic.name, "retention.ms"), image.topic_number(&topic.name, "retention.bytes"));
             let high_watermark = partition.high_watermark();
             let candidate = partition.log().retention_candidate(now_ms, ms, bytes, high_watermark);
             let result = match candidate {
@@ -701,7 +700,6 @@ fn broker_views(image: &MetadataImage, state: &PartitionState) -> BTreeMap<NodeI
 
 fn log_class(image: &MetadataImage, id: TopicIdPartition) -> LogClass {
     let Some(topic) = image.topics.by_id(id.topic_id) else { return LogClass::of(false, -1, -1) };
-    let number = |name: &str| image.topic_config(&topic.name, name).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
-    let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
-    LogClass::of(compacted, number("retention.ms"), number("retention.bytes"))
+    let number = |name| image.topic_number(&topic.name, name);
+    LogClass::of(image.is_compacted(&topic.name), number("retention.ms"), number("retention.bytes"))
 }

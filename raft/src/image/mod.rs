@@ -86,11 +86,27 @@ impl MetadataImage {
             .or(Some(definition.default))
     }
 
+    /// The value of a topic config that is a whole number, as [`topic_config`](Self::topic_config) finds it. Values are
+    /// validated before they enter the log; one that is no number all the same counts as not set.
+    ///
+    /// # Panics
+    /// If the table of topic configs has no whole number of that name.
+    pub fn topic_number(&self, topic: &str, name: &str) -> i64 {
+        let parse = |value: &str| value.trim().parse().ok();
+        let default = || config_def::topic_config(name).and_then(|definition| parse(definition.default));
+        let value = self.topic_config(topic, name).and_then(parse).or_else(default);
+        value.expect("callers name constants of the table")
+    }
+
+    /// Whether records of a topic are kept by key, with or without retention beside it.
+    pub fn is_compacted(&self, topic: &str) -> bool {
+        self.topic_config(topic, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+
     /// How many replicas must be in sync for a partition of `replicas` replicas before anything commits:
     /// min(`min.insync.replicas`, replicas), so that a one-node cluster works without configuration.
     pub fn min_isr(&self, topic: &str, replicas: usize) -> usize {
-        // A value in the log was validated before it was written.
-        let configured = self.topic_config(topic, config_def::MIN_INSYNC_REPLICAS).and_then(|v| v.parse().ok());
-        configured.unwrap_or(1usize).clamp(1, replicas.max(1))
+        let configured = self.topic_number(topic, config_def::MIN_INSYNC_REPLICAS);
+        usize::try_from(configured).unwrap_or(1).clamp(1, replicas.max(1))
     }
 }
