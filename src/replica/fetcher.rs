@@ -11,7 +11,9 @@
 //!
 //! The position has two offsets. `wanted` is the log end, synced or not; `synced` is on disk. The next fetch is sent as
 //! soon as records are queued for the disk, so the leader's disk, the network and this disk work side by side; when the
-//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`.
+//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`. One without
+//! positions asks for the answer of the parked fetch: there is a partition to mention (a new term, a rest that is over), and
+//! it must not wait until that fetch's time is up.
 //!
 //! Invariants: a position belongs to one leader epoch, and news of another epoch are dropped; a lost connection or a
 //! refused session loses the whole session, and the next request lists everything again.
@@ -114,6 +116,8 @@ struct FetchState {
     /// reopened without its unsynced tail since, and records behind that tail would leave a hole.
     told: Option<i64>,
     busy: bool,
+    /// What was synced while an answer was being applied: records can be on disk before [`Fetcher::moved`] says they were queued.
+    synced_meanwhile: i64,
 }
 
 /// The follower's side of one replication stream.
@@ -130,6 +134,8 @@ pub struct Fetcher {
     forgotten: BTreeSet<TopicIdPartition>,
     unsaid: BTreeSet<TopicIdPartition>,
     in_flight: Option<SessionTurn>,
+    /// The fetch whose answer was asked for.
+    called_back: Option<SessionTurn>,
     pause: Duration,
     paused_until: Option<Duration>,
 }
@@ -150,6 +156,7 @@ impl Fetcher {
             forgotten: BTreeSet::new(),
             unsaid: BTreeSet::new(),
             in_flight: None,
+            called_back: None,
             paused_until: None,
         }
     }
@@ -157,7 +164,10 @@ impl Fetcher {
     /// Follows a partition in `leader_epoch` from now on; replaces an older epoch of it.
     pub fn start(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         let in_session = self.partitions.get(&id).is_some_and(|state| state.in_session) || self.forgotten.remove(&id);
-        self.partitions.insert(id, FetchState { leader_epoch, position, in_session, told: None, busy: false });
+        self.partitions.insert(
+            id,
+            FetchState { leader_epoch, position, in_session, told: None, busy: false, synced_meanwhile: -1 },
+        );
         self.resting.remove(&id);
         self.changed.insert(id);
     }
@@ -185,7 +195,8 @@ impl Fetcher {
     /// The log has been brought to `position` in `leader_epoch`: ask on from there.
     pub fn moved(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         if let Some(state) = self.state(id, leader_epoch) {
-            let position = FetchPosition { synced: position.synced.min(position.wanted), ..position };
+            let synced = position.synced.max(std::mem::replace(&mut state.synced_meanwhile, -1));
+            let position = FetchPosition { synced: synced.min(position.wanted), ..position };
             let to_say = state.busy || !state.in_session || position != state.position;
             state.busy = false;
             state.position = position;
@@ -201,6 +212,9 @@ impl Fetcher {
         if let Some(state) = self.state(id, leader_epoch)
             && synced > state.position.synced
         {
+            if state.busy {
+                state.synced_meanwhile = state.synced_meanwhile.max(synced);
+            }
             state.position.synced = synced.min(state.position.wanted);
             let said_by_request = !in_flight || state.busy || !state.in_session;
             if said_by_request {
@@ -266,11 +280,17 @@ impl Fetcher {
         })
     }
 
-    /// What was synced since the fetch that is parked at the leader, if there is such a fetch and such news.
-    pub fn next_progress(&mut self) -> Option<ReplicaProgress> {
-        let session = self.in_flight?;
-        if session.id == 0 || self.unsaid.is_empty() {
-            return None;
+    /// What was synced since the fetch that is parked at the leader, if there is such a fetch and such news; else a message
+    /// without positions, once for a fetch, if a partition waits to be mentioned.
+    pub fn next_progress(&mut self, now: Duration) -> Option<ReplicaProgress> {
+        // The first fetch of a session is not parked, and has no name yet.
+        let session = self.in_flight.filter(|turn| turn.id != 0)?;
+        if self.unsaid.is_empty() {
+            let waits = !self.changed.is_empty() || self.resting.values().any(|until| *until <= now);
+            if !waits || self.called_back == Some(session) {
+                return None;
+            }
+            self.called_back = Some(session);
         }
         let synced = std::mem::take(&mut self.unsaid)
             .into_iter()
@@ -282,6 +302,9 @@ impl Fetcher {
     /// A progress message did not count: its fetch had not arrived yet, or it was lost. Says it again.
     pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
         if self.in_flight == Some(progress.session) {
+            if progress.synced.is_empty() {
+                self.called_back = None;
+            }
             self.unsaid
                 .extend(progress.synced.iter().map(|(id, ..)| *id).filter(|id| self.partitions.contains_key(id)));
         } else {
@@ -349,12 +372,16 @@ impl Fetcher {
         self.pause(now);
     }
 
-    /// When [`next_request`](Self::next_request) has something to do again by the passing of time alone.
+    /// When [`next_request`](Self::next_request) or [`next_progress`](Self::next_progress) has something to do again by the
+    /// passing of time alone.
     pub fn next_due(&self) -> Option<Duration> {
-        if self.in_flight.is_some() || self.partitions.is_empty() {
-            return None;
+        let rested = || self.resting.values().min().copied();
+        match self.in_flight {
+            _ if self.partitions.is_empty() => None,
+            None => self.paused_until.or_else(rested),
+            Some(turn) if turn.id == 0 || self.called_back == Some(turn) => None,
+            Some(_) => rested(),
         }
-        self.paused_until.or_else(|| self.resting.values().min().copied())
     }
 
     fn pause(&mut self, now: Duration) {
@@ -442,15 +469,62 @@ mod tests {
         fetcher.next_request(ms(0));
         fetcher.on_response(answer(vec![records(A)]), ms(1));
         fetcher.moved(A, EPOCH, at(15, 10));
-        assert_eq!(fetcher.next_progress(), None, "nothing is in flight");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "nothing is in flight");
         fetcher.next_request(ms(1));
         fetcher.synced(A, EPOCH, 15);
-        let progress = fetcher.next_progress().expect("synced while parked");
+        let progress = fetcher.next_progress(ms(1)).expect("synced while parked");
         assert_eq!(progress.session, SessionTurn { id: 77, epoch: 1 });
         assert_eq!(progress.synced, [(A, EPOCH, 15)]);
-        assert_eq!(fetcher.next_progress(), None);
+        assert_eq!(fetcher.next_progress(ms(1)), None);
         fetcher.synced(A, LeaderEpoch(2), 99);
-        assert_eq!(fetcher.next_progress(), None, "a commit of an older epoch");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "a commit of an older epoch");
+    }
+
+    #[test]
+    fn records_on_disk_before_they_were_said_to_be_queued_are_synced() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.on_response(answer(vec![records(A)]), ms(1));
+        // The commit thread is faster than the task that queued the records: nobody will speak of this commit again.
+        fetcher.synced(A, EPOCH, 15);
+        fetcher.moved(A, EPOCH, at(15, 10));
+        assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].synced, 15);
+        // What was synced before a truncation counts up to where the log ends now.
+        fetcher.on_response(answer(vec![records(A)]), ms(2));
+        fetcher.synced(A, EPOCH, 20);
+        fetcher.moved(A, EPOCH, at(12, 12));
+        assert_eq!(fetcher.next_request(ms(2)).expect("due").changed[0].synced, 12);
+    }
+
+    #[test]
+    fn a_partition_that_is_new_does_not_wait_for_the_parked_fetch() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.on_response(answer(vec![]), ms(1));
+        let parked = fetcher.next_request(ms(1)).expect("due");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "nothing to mention");
+        fetcher.start(A, LeaderEpoch(4), at(10, 10));
+        let call = fetcher.next_progress(ms(2)).expect("A has a new term to mention");
+        assert_eq!((call.session, call.synced.len()), (parked.session, 0));
+        assert_eq!(fetcher.next_progress(ms(2)), None, "once");
+        fetcher.progress_lost(&call);
+        assert_eq!(fetcher.next_progress(ms(3)), Some(call), "it came before its fetch");
+        fetcher.on_response(answer(vec![]), ms(4));
+        assert_eq!(fetcher.next_request(ms(4)).expect("due").changed[0].id, A);
+    }
+
+    #[test]
+    fn a_partition_that_has_rested_does_not_wait_for_the_parked_fetch() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        let refused =
+            FetchedPartition { error: ReplicaError::NotLeaderOrFollower.kafka_code(), batches: vec![], ..records(B) };
+        fetcher.on_response(answer(vec![refused]), ms(1));
+        fetcher.next_request(ms(1)).expect("A goes on");
+        assert_eq!(fetcher.next_due(), Some(ms(21)));
+        assert_eq!(fetcher.next_progress(ms(20)), None);
+        assert!(fetcher.next_progress(ms(21)).is_some_and(|call| call.synced.is_empty()));
+        assert_eq!(fetcher.next_due(), None, "its answer comes next");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What replicas say to each other on the inter-broker port.
 //!
 //! Three messages: a follower's **fetch**, the leader's **answer**, and a follower's **progress** (what it has synced
-//! since, while its fetch is parked at the leader). They are Kafka's Fetch in substance (KIP-227, KIP-320, KIP-595,
+//! since, while its fetch is parked at the leader; without positions: answer that fetch now). They are Kafka's Fetch in substance (KIP-227, KIP-320, KIP-595,
 //! KIP-903) with one number more, the synced offset, and with topic ids only.
 //!
 //! Every integer is big-endian and of fixed size. A message starts with its format version; a reader refuses one that it

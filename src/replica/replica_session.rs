@@ -36,6 +36,8 @@ pub struct ReplicaSession {
     known: BTreeMap<TopicIdPartition, Known>,
     ready: BTreeSet<TopicIdPartition>,
     quiet: BTreeSet<TopicIdPartition>,
+    /// The fetch is answered as soon as it can be, news or not.
+    called_back: bool,
 }
 
 impl ReplicaSession {
@@ -48,6 +50,8 @@ impl ReplicaSession {
             known: BTreeMap::new(),
             ready: BTreeSet::new(),
             quiet: BTreeSet::new(),
+            // Until its first answer the follower does not know the session's name, and could say nothing meanwhile.
+            called_back: true,
         };
         session.absorb(request);
         session
@@ -67,6 +71,7 @@ impl ReplicaSession {
             return Err(ReplicaError::InvalidFetchSessionEpoch);
         }
         self.epoch = request.session.epoch;
+        self.called_back = false;
         self.absorb(request);
         Ok(())
     }
@@ -88,6 +93,16 @@ impl ReplicaSession {
     /// Whether a progress message belongs to the fetch that is parked here.
     pub fn is_current(&self, turn: SessionTurn, broker_epoch: BrokerEpoch) -> bool {
         turn == (SessionTurn { id: self.id, epoch: self.epoch }) && broker_epoch == self.broker_epoch
+    }
+
+    /// The follower has more to ask, and waits for this fetch.
+    pub fn call_back(&mut self) {
+        self.called_back = true;
+    }
+
+    /// Whether the fetch is answered even if there is nothing to say.
+    pub fn is_called_back(&self) -> bool {
+        self.called_back
     }
 
     /// A follower has synced more of a partition: what is read again meanwhile must not say less.
