@@ -114,7 +114,9 @@ impl Stream {
                 let message = self.fetcher.lock().next_progress(self.surroundings.clock.now());
                 progress = message.map(|message| Box::pin(self.progress(message)));
             }
-            let due = self.fetcher.lock().next_due();
+            // With both under way, nothing can be sent when something falls due.
+            let idle = fetch.is_none() || progress.is_none();
+            let due = self.fetcher.lock().next_due().filter(|_| idle);
             tokio::select! {
                 response = wait_for(&mut fetch) => {
                     fetch = None;

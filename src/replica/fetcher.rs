@@ -11,9 +11,9 @@
 //!
 //! The position has two offsets. `wanted` is the log end, synced or not; `synced` is on disk. The next fetch is sent as
 //! soon as records are queued for the disk, so the leader's disk, the network and this disk work side by side; when the
-//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`. If there is
-//! something to ask meanwhile (a partition to follow from now on, a pause that ended), that message also has the parked
-//! fetch answered at once: nothing that this side knows ever waits for the leader's `max_wait` to pass.
+//! commit completes while that fetch is parked at the leader, a progress message carries the new `synced`. One without
+//! positions asks for the answer of the parked fetch: there is a partition to mention (a new term, a rest that is over), and
+//! it must not wait until that fetch's time is up.
 //!
 //! Invariants: a position belongs to one leader epoch, and news of another epoch are dropped; a lost connection or a
 //! refused session loses the whole session, and the next request lists everything again.
@@ -116,6 +116,8 @@ struct FetchState {
     /// reopened without its unsynced tail since, and records behind that tail would leave a hole.
     told: Option<i64>,
     busy: bool,
+    /// What was synced while an answer was being applied: records can be on disk before [`Fetcher::moved`] says they were queued.
+    synced_meanwhile: i64,
 }
 
 /// The follower's side of one replication stream.
@@ -130,11 +132,10 @@ pub struct Fetcher {
     changed: BTreeSet<TopicIdPartition>,
     resting: BTreeMap<TopicIdPartition, Duration>,
     forgotten: BTreeSet<TopicIdPartition>,
-    /// Synced further than the leader was told, and the fetch in flight is too late to say it.
     unsaid: BTreeSet<TopicIdPartition>,
     in_flight: Option<SessionTurn>,
-    /// The leader was asked to answer the fetch in flight at once.
-    hurried: bool,
+    /// The fetch whose answer was asked for.
+    called_back: Option<SessionTurn>,
     pause: Duration,
     paused_until: Option<Duration>,
 }
@@ -155,7 +156,7 @@ impl Fetcher {
             forgotten: BTreeSet::new(),
             unsaid: BTreeSet::new(),
             in_flight: None,
-            hurried: false,
+            called_back: None,
             paused_until: None,
         }
     }
@@ -163,7 +164,10 @@ impl Fetcher {
     /// Follows a partition in `leader_epoch` from now on; replaces an older epoch of it.
     pub fn start(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         let in_session = self.partitions.get(&id).is_some_and(|state| state.in_session) || self.forgotten.remove(&id);
-        self.partitions.insert(id, FetchState { leader_epoch, position, in_session, told: None, busy: false });
+        self.partitions.insert(
+            id,
+            FetchState { leader_epoch, position, in_session, told: None, busy: false, synced_meanwhile: -1 },
+        );
         self.resting.remove(&id);
         self.changed.insert(id);
     }
@@ -191,7 +195,8 @@ impl Fetcher {
     /// The log has been brought to `position` in `leader_epoch`: ask on from there.
     pub fn moved(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         if let Some(state) = self.state(id, leader_epoch) {
-            let position = FetchPosition { synced: position.synced.min(position.wanted), ..position };
+            let synced = position.synced.max(std::mem::replace(&mut state.synced_meanwhile, -1));
+            let position = FetchPosition { synced: synced.min(position.wanted), ..position };
             let to_say = state.busy || !state.in_session || position != state.position;
             state.busy = false;
             state.position = position;
@@ -207,6 +212,9 @@ impl Fetcher {
         if let Some(state) = self.state(id, leader_epoch)
             && synced > state.position.synced
         {
+            if state.busy {
+                state.synced_meanwhile = state.synced_meanwhile.max(synced);
+            }
             state.position.synced = synced.min(state.position.wanted);
             let said_by_request = !in_flight || state.busy || !state.in_session;
             if said_by_request {
@@ -233,7 +241,10 @@ impl Fetcher {
             return None;
         }
         self.paused_until = None;
-        self.wake_resting(now);
+        while let Some((id, _)) = self.resting.iter().find(|(_, until)| **until <= now).map(|(id, at)| (*id, *at)) {
+            self.resting.remove(&id);
+            self.changed.insert(id);
+        }
         let nothing_asked = self.changed.is_empty() && !self.partitions.values().any(|state| state.in_session);
         if self.partitions.is_empty() || nothing_asked {
             return None;
@@ -257,7 +268,6 @@ impl Fetcher {
             })
             .collect();
         self.in_flight = Some(self.session);
-        self.hurried = false;
         Some(ReplicaFetchRequest {
             cluster: self.cluster,
             broker: self.broker,
@@ -270,42 +280,39 @@ impl Fetcher {
         })
     }
 
-    /// What the leader should know while a fetch is parked there, if there is such a fetch and such news.
+    /// What was synced since the fetch that is parked at the leader, if there is such a fetch and such news; else a message
+    /// without positions, once for a fetch, if a partition waits to be mentioned.
     pub fn next_progress(&mut self, now: Duration) -> Option<ReplicaProgress> {
-        // The first fetch of a session is never parked, and its session has no name yet.
-        let session = self.in_flight.filter(|session| session.id != 0)?;
-        self.wake_resting(now);
-        let answer_now = !self.hurried && !self.changed.is_empty();
-        if self.unsaid.is_empty() && !answer_now {
-            return None;
+        // The first fetch of a session is not parked, and has no name yet.
+        let session = self.in_flight.filter(|turn| turn.id != 0)?;
+        if self.unsaid.is_empty() {
+            let waits = !self.changed.is_empty() || self.resting.values().any(|until| *until <= now);
+            if !waits || self.called_back == Some(session) {
+                return None;
+            }
+            self.called_back = Some(session);
         }
-        self.hurried |= answer_now;
         let synced = std::mem::take(&mut self.unsaid)
             .into_iter()
             .filter_map(|id| self.partitions.get(&id).map(|state| (id, state.leader_epoch, state.position.synced)))
             .collect();
-        Some(ReplicaProgress { broker: self.broker, broker_epoch: self.broker_epoch, session, answer_now, synced })
-    }
-
-    fn wake_resting(&mut self, now: Duration) {
-        while let Some((id, _)) = self.resting.iter().find(|(_, until)| **until <= now).map(|(id, at)| (*id, *at)) {
-            self.resting.remove(&id);
-            self.changed.insert(id);
-        }
+        Some(ReplicaProgress { broker: self.broker, broker_epoch: self.broker_epoch, session, synced })
     }
 
     /// A progress message did not count: its fetch had not arrived yet, another one had overtaken it, or it was lost.
     /// Says it again, with the fetch in flight now or, if there is none, in the next one.
     pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
         if self.in_flight == Some(progress.session) {
-            self.hurried &= !progress.answer_now;
+            if progress.synced.is_empty() {
+                self.called_back = None;
+            }
         }
         let in_flight = self.in_flight.is_some();
         for (id, ..) in &progress.synced {
             match self.partitions.get(id) {
                 Some(state) if in_flight && state.in_session => self.unsaid.insert(*id),
                 Some(state) if !state.busy => self.changed.insert(*id),
-                // What is busy, or begins anew, is mentioned anyway.
+                // What is busy is mentioned anyway.
                 _ => false,
             };
         }
@@ -314,7 +321,6 @@ impl Fetcher {
     /// The answer to the fetch in flight.
     pub fn on_response(&mut self, response: ReplicaFetchResponse, now: Duration) -> Vec<FetchEvent> {
         let Some(turn) = self.in_flight.take() else { return Vec::new() };
-        self.hurried = false;
         if response.error != 0 {
             self.lose_session();
             // A session that is unknown there is opened anew at once, anything else after a pause.
@@ -367,18 +373,20 @@ impl Fetcher {
     /// The fetch in flight will not be answered: the connection broke or it took too long.
     pub fn on_failure(&mut self, now: Duration) {
         self.in_flight = None;
-        self.hurried = false;
         self.lose_session();
         self.pause(now);
     }
 
-    /// When [`next_request`](Self::next_request) or [`next_progress`](Self::next_progress) has something to do again by
-    /// the passing of time alone.
+    /// When [`next_request`](Self::next_request) or [`next_progress`](Self::next_progress) has something to do again by the
+    /// passing of time alone.
     pub fn next_due(&self) -> Option<Duration> {
-        if self.partitions.is_empty() || self.hurried || self.in_flight.is_some_and(|session| session.id == 0) {
-            return None;
+        let rested = || self.resting.values().min().copied();
+        match self.in_flight {
+            _ if self.partitions.is_empty() => None,
+            None => self.paused_until.or_else(rested),
+            Some(turn) if turn.id == 0 || self.called_back == Some(turn) => None,
+            Some(_) => rested(),
         }
-        self.paused_until.or_else(|| self.resting.values().min().copied())
     }
 
     fn pause(&mut self, now: Duration) {
@@ -477,7 +485,7 @@ mod tests {
         assert_eq!(fetcher.next_progress(ms(1)), None, "a commit of an older epoch");
     }
 
-    /// Waited for the leader's `max_wait` once, and with it every acks=all append of that partition.
+    /// It waited for the leader's `max_wait` once, and with it every acks=all append of that partition.
     #[test]
     fn progress_that_another_fetch_overtook_is_said_again_at_once() {
         let mut fetcher = fetcher();
@@ -500,24 +508,50 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_fetch_is_called_back_when_there_is_something_to_ask() {
-        const C: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 2 };
+    fn records_on_disk_before_they_were_said_to_be_queued_are_synced() {
         let mut fetcher = fetcher();
         fetcher.next_request(ms(0));
-        fetcher.start(C, EPOCH, at(0, 0));
-        assert_eq!(fetcher.next_progress(ms(0)), None, "a session's first fetch is answered at once anyway");
-        let refused =
-            FetchedPartition { error: ReplicaError::UnknownLeaderEpoch.kafka_code(), batches: vec![], ..records(B) };
-        fetcher.on_response(answer(vec![refused]), ms(1));
-        assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].id, C);
-        assert_eq!((fetcher.next_progress(ms(1)), fetcher.next_due()), (None, Some(ms(21))));
-        let call = fetcher.next_progress(ms(21)).expect("the pause of B ended");
-        assert!(call.answer_now && call.synced.is_empty());
-        assert_eq!((fetcher.next_progress(ms(21)), fetcher.next_due()), (None, None), "once");
+        fetcher.on_response(answer(vec![records(A)]), ms(1));
+        // The commit thread is faster than the task that queued the records: nobody will speak of this commit again.
+        fetcher.synced(A, EPOCH, 15);
+        fetcher.moved(A, EPOCH, at(15, 10));
+        assert_eq!(fetcher.next_request(ms(1)).expect("due").changed[0].synced, 15);
+        // What was synced before a truncation counts up to where the log ends now.
+        fetcher.on_response(answer(vec![records(A)]), ms(2));
+        fetcher.synced(A, EPOCH, 20);
+        fetcher.moved(A, EPOCH, at(12, 12));
+        assert_eq!(fetcher.next_request(ms(2)).expect("due").changed[0].synced, 12);
+    }
+
+    #[test]
+    fn a_partition_that_is_new_does_not_wait_for_the_parked_fetch() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.on_response(answer(vec![]), ms(1));
+        let parked = fetcher.next_request(ms(1)).expect("due");
+        assert_eq!(fetcher.next_progress(ms(1)), None, "nothing to mention");
+        fetcher.start(A, LeaderEpoch(4), at(10, 10));
+        let call = fetcher.next_progress(ms(2)).expect("A has a new term to mention");
+        assert_eq!((call.session, call.synced.len()), (parked.session, 0));
+        assert_eq!(fetcher.next_progress(ms(2)), None, "once");
         fetcher.progress_lost(&call);
-        assert!(fetcher.next_progress(ms(22)).expect("again").answer_now);
-        fetcher.on_response(answer(vec![]), ms(23));
-        assert_eq!(fetcher.next_request(ms(23)).expect("due").changed[0].id, B);
+        assert_eq!(fetcher.next_progress(ms(3)), Some(call), "it came before its fetch");
+        fetcher.on_response(answer(vec![]), ms(4));
+        assert_eq!(fetcher.next_request(ms(4)).expect("due").changed[0].id, A);
+    }
+
+    #[test]
+    fn a_partition_that_has_rested_does_not_wait_for_the_parked_fetch() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        let refused =
+            FetchedPartition { error: ReplicaError::NotLeaderOrFollower.kafka_code(), batches: vec![], ..records(B) };
+        fetcher.on_response(answer(vec![refused]), ms(1));
+        fetcher.next_request(ms(1)).expect("A goes on");
+        assert_eq!(fetcher.next_due(), Some(ms(21)));
+        assert_eq!(fetcher.next_progress(ms(20)), None);
+        assert!(fetcher.next_progress(ms(21)).is_some_and(|call| call.synced.is_empty()));
+        assert_eq!(fetcher.next_due(), None, "its answer comes next");
     }
 
     #[test]

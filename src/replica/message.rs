@@ -1,7 +1,7 @@
 //! What replicas say to each other on the inter-broker port.
 //!
 //! Three messages: a follower's **fetch**, the leader's **answer**, and a follower's **progress** (what it has synced
-//! since, while its fetch is parked at the leader). They are Kafka's Fetch in substance (KIP-227, KIP-320, KIP-595,
+//! since, while its fetch is parked at the leader; without positions: answer that fetch now). They are Kafka's Fetch in substance (KIP-227, KIP-320, KIP-595,
 //! KIP-903) with one number more, the synced offset, and with topic ids only.
 //!
 //! Every integer is big-endian and of fixed size. A message starts with its format version; a reader refuses one that it
@@ -145,8 +145,6 @@ pub struct ReplicaProgress {
     pub broker_epoch: BrokerEpoch,
     /// The fetch that is parked meanwhile.
     pub session: SessionTurn,
-    /// The next fetch has something to ask: answer the parked one now, whatever there is.
-    pub answer_now: bool,
     /// Partition, the term it follows, and its synced offset.
     pub synced: Vec<(TopicIdPartition, LeaderEpoch, i64)>,
 }
@@ -273,10 +271,9 @@ impl ReplicaFetchResponse {
 impl ReplicaProgress {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(40 + self.synced.len() * PROGRESS_PARTITION_LEN);
+        let mut out = BytesMut::with_capacity(32 + self.synced.len() * PROGRESS_PARTITION_LEN);
         out.put_u8(VERSION);
         put_sender(&mut out, self.broker, self.broker_epoch, self.session);
-        out.put_u8(u8::from(self.answer_now));
         out.put_u32(count(self.synced.len()));
         for (id, leader_epoch, synced) in &self.synced {
             put_id(&mut out, *id);
@@ -290,12 +287,11 @@ impl ReplicaProgress {
     pub fn decode(bytes: Bytes) -> Result<Self, MessageError> {
         let mut reader = Reader::open(bytes)?;
         let (broker, broker_epoch, session) = reader.sender()?;
-        let answer_now = reader.u8()? != 0;
         let synced = reader.list("synced partitions", PROGRESS_PARTITION_LEN, |reader| {
             Ok((reader.id()?, LeaderEpoch(reader.i32()?), reader.offset("synced offset")?))
         })?;
         reader.close()?;
-        Ok(Self { broker, broker_epoch, session, answer_now, synced })
+        Ok(Self { broker, broker_epoch, session, synced })
     }
 }
 
@@ -452,7 +448,6 @@ mod tests {
             broker: NodeId(2),
             broker_epoch: BrokerEpoch(44),
             session: SessionTurn { id: 9, epoch: 3 },
-            answer_now: true,
             synced: vec![(id(7, 3), LeaderEpoch(2), 90)],
         };
         assert_eq!(ReplicaProgress::decode(progress.encode()), Ok(progress));

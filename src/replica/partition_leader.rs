@@ -6,6 +6,7 @@ use super::partition::{Partition, Role, RoleState};
 use super::purgatory::DelayedProduce;
 use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType};
 use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,10 +168,17 @@ impl Partition {
         if let Some(term) = self.replication.lock().leading.as_mut() {
             term.follower_fetched(from, asked.wanted, asked.synced, offsets.log_end, now);
         }
-        let term = role.leader_epoch;
+        self.advance_after(role, now);
+        Ok(())
+    }
+
+    /// A follower's word has been taken down. The offsets are read only now: a commit of ours that completes meanwhile either
+    /// finds that word in its own [`advance`](Self::advance), or is seen here. (Read before, both could miss each other, and the
+    /// high watermark would stand still until the next message.)
+    fn advance_after(&self, role: RwLockReadGuard<'_, RoleState>, now: Duration) {
+        let (term, offsets) = (role.leader_epoch, role.log.offsets());
         drop(role);
         self.advance(term, offsets, now);
-        Ok(())
     }
 
     /// A follower follows this partition here no more: its earlier fetches confirm nothing.
@@ -218,13 +226,11 @@ impl Partition {
         let now = self.context.clock.now();
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, leader_epoch)?;
-        let offsets = role.log.offsets();
+        let log_end = role.log.offsets().log_end;
         if let Some(term) = self.replication.lock().leading.as_mut() {
-            term.follower_synced(from, synced, offsets.log_end, now);
+            term.follower_synced(from, synced, log_end, now);
         }
-        let term = role.leader_epoch;
-        drop(role);
-        self.advance(term, offsets, now);
+        self.advance_after(role, now);
         Ok(())
     }
 

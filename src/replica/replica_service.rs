@@ -1,7 +1,7 @@
 //! Answers the fetches of follower brokers: sessions, long poll, progress.
 //!
-//! A fetch is answered at once when it brings or finds news: records, a divergence, an error. Otherwise it is parked
-//! until an append to one of its partitions, until its follower has something else to ask, or until its time is up. Appends wake it through marks in its session, once for
+//! A fetch is answered at once when it opens a session, or brings or finds news: records, a divergence, an error. Otherwise it is
+//! parked until an append to one of its partitions, until the follower calls it back, or its time is up. Appends wake it through marks in its session, once for
 //! all of them; nothing is registered per partition. The sessions map is locked for look-ups only.
 
 use super::error::ReplicaError;
@@ -27,6 +27,9 @@ pub trait Replicas: Send + Sync {
 pub struct SessionSlot {
     broker: NodeId,
     broker_epoch: BrokerEpoch,
+    /// Held while a fetch or a progress message is taken in, before every other lock: a progress message counts up to what its
+    /// fetch has proved to match, so it must not come between that fetch's turn and its positions.
+    taking_in: Mutex<()>,
     session: Mutex<ReplicaSession>,
     wake: Notify,
 }
@@ -77,13 +80,12 @@ impl ReplicaService {
         if known.as_ref().is_some_and(|slot| slot.broker_epoch > request.broker_epoch) {
             return Err(ReplicaError::StaleBrokerEpoch);
         }
-        let slot = if request.session.epoch == 0 {
-            self.open(request, known)
-        } else {
-            let slot = known.ok_or(ReplicaError::FetchSessionNotFound)?;
+        let opens = request.session.epoch == 0;
+        let slot = if opens { self.open(request, known) } else { known.ok_or(ReplicaError::FetchSessionNotFound)? };
+        let taking_in = slot.taking_in.lock();
+        if !opens {
             slot.session.lock().resume(request)?;
-            slot
-        };
+        }
         self.context.fetch_heard(request.broker, request.broker_epoch);
         for id in &request.forgotten {
             if let Some(partition) = self.replicas.replica(*id) {
@@ -96,6 +98,7 @@ impl ReplicaService {
                 let _refused = partition.follower_fetch(request.broker, request.broker_epoch, asked);
             }
         }
+        drop(taking_in);
         Ok(slot)
     }
 
@@ -104,6 +107,7 @@ impl ReplicaService {
         let slot = Arc::new(SessionSlot {
             broker: request.broker,
             broker_epoch: request.broker_epoch,
+            taking_in: Mutex::new(()),
             session: Mutex::new(ReplicaSession::open(id, request)),
             wake: Notify::new(),
         });
@@ -114,10 +118,14 @@ impl ReplicaService {
         slot
     }
 
-    /// Reads the partitions with news. With `force` (the time is up) an answer goes out even if it is empty.
+    /// Reads the partitions with news. With `force` (the time is up), or if the follower waits for it, an answer goes out even if
+    /// it is empty.
     pub fn collect(&self, slot: &SessionSlot, max_bytes: usize, may_block: bool, force: bool) -> Collected {
         let max_bytes = max_bytes.min(self.max_bytes);
-        let ready = slot.session.lock().take_ready();
+        let (ready, force) = {
+            let mut session = slot.session.lock();
+            (session.take_ready(), force || session.is_called_back())
+        };
         let mut answers = Vec::new();
         let mut size = 0;
         for (i, asked) in ready.iter().enumerate() {
@@ -141,7 +149,7 @@ impl ReplicaService {
                 answers.push(answer);
             }
         }
-        if answers.is_empty() && !force && !slot.session.lock().is_hurried() {
+        if answers.is_empty() && !force {
             return Collected::Quiet;
         }
         self.add_quiet(slot, &mut answers);
@@ -199,11 +207,17 @@ impl ReplicaService {
         Some(result.unwrap_or_else(|error| refused(asked, &error)))
     }
 
-    /// What a follower has synced while its fetch is parked here. An error tells it to say so again.
+    /// What a follower has synced while its fetch is parked here; without positions, that it waits for the answer. An error tells it
+    /// to say so again.
     pub fn progress(&self, progress: &ReplicaProgress) -> Result<(), ReplicaError> {
         let slot = self.sessions.lock().get(&progress.broker).cloned().ok_or(ReplicaError::FetchSessionNotFound)?;
+        let _taking_in = slot.taking_in.lock();
         if !slot.session.lock().is_current(progress.session, progress.broker_epoch) {
             return Err(ReplicaError::InvalidFetchSessionEpoch);
+        }
+        if progress.synced.is_empty() {
+            slot.session.lock().call_back();
+            slot.wake.notify_one();
         }
         for (id, leader_epoch, synced) in &progress.synced {
             slot.session.lock().progressed(*id, *synced);
@@ -212,10 +226,6 @@ impl ReplicaService {
                 let _stale =
                     partition.follower_progress(progress.broker, progress.broker_epoch, *leader_epoch, *synced);
             }
-        }
-        if progress.answer_now {
-            slot.session.lock().hurry();
-            slot.wake.notify_one();
         }
         Ok(())
     }

@@ -9,8 +9,7 @@
 //! * **quiet**: only its high watermark or log start moved: goes along with the next answer, wakes nobody.
 //!
 //! A partition whose records were sent waits until the follower mentions it again; new records meanwhile need no mark,
-//! because mentioning it makes it ready. The first fetch of a session is answered at once, and so is one whose follower
-//! says that it has something to ask: only a follower with nothing to say is parked. Request order is checked by the session epoch, so a fetch or a progress message
+//! because mentioning it makes it ready. Request order is checked by the session epoch, so a fetch or a progress message
 //! that was overtaken by a newer session is refused.
 
 use super::error::ReplicaError;
@@ -37,8 +36,8 @@ pub struct ReplicaSession {
     known: BTreeMap<TopicIdPartition, Known>,
     ready: BTreeSet<TopicIdPartition>,
     quiet: BTreeSet<TopicIdPartition>,
-    /// The fetch of this turn is not to be parked (any longer).
-    answer_now: bool,
+    /// The fetch is answered as soon as it can be, news or not.
+    called_back: bool,
 }
 
 impl ReplicaSession {
@@ -51,7 +50,8 @@ impl ReplicaSession {
             known: BTreeMap::new(),
             ready: BTreeSet::new(),
             quiet: BTreeSet::new(),
-            answer_now: true,
+            // Until its first answer the follower does not know the session's name, and could say nothing meanwhile.
+            called_back: true,
         };
         session.absorb(request);
         session
@@ -71,7 +71,7 @@ impl ReplicaSession {
             return Err(ReplicaError::InvalidFetchSessionEpoch);
         }
         self.epoch = request.session.epoch;
-        self.answer_now = false;
+        self.called_back = false;
         self.absorb(request);
         Ok(())
     }
@@ -95,14 +95,14 @@ impl ReplicaSession {
         turn == (SessionTurn { id: self.id, epoch: self.epoch }) && broker_epoch == self.broker_epoch
     }
 
-    /// The follower has something to ask in its next fetch: the one that is parked is answered, whatever there is.
-    pub fn hurry(&mut self) {
-        self.answer_now = true;
+    /// The follower has more to ask, and waits for this fetch.
+    pub fn call_back(&mut self) {
+        self.called_back = true;
     }
 
-    /// Whether this turn's fetch is to be answered even with nothing.
-    pub fn is_hurried(&self) -> bool {
-        self.answer_now
+    /// Whether the fetch is answered even if there is nothing to say.
+    pub fn is_called_back(&self) -> bool {
+        self.called_back
     }
 
     /// A follower has synced more of a partition: what is read again meanwhile must not say less.
@@ -254,18 +254,6 @@ mod tests {
         assert!(!session.knows(&read(A, b"", 3)));
         session.told(&read(A, b"", 3));
         assert!(session.knows(&read(A, b"", 3)));
-    }
-
-    #[test]
-    fn a_follower_with_something_to_ask_is_not_parked() {
-        let mut session = ReplicaSession::open(9, &request(0, &[(A, 0)]));
-        assert!(session.is_hurried(), "the first answer names the session");
-        session.resume(&request(1, &[])).expect("in turn");
-        assert!(!session.is_hurried());
-        session.hurry();
-        assert!(session.is_hurried());
-        session.resume(&request(2, &[])).expect("in turn");
-        assert!(!session.is_hurried(), "that was for the fetch before");
     }
 
     #[test]

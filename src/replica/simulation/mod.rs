@@ -3,7 +3,7 @@
 //! The shipped types run: `Partition`, `Fetcher`, `ReplicaService`, the messages through their bytes, and the storage
 //! room's log over its twin in memory. Replaced are the clock, the network (drops, delays, reorders), the disk (commits
 //! when told, crashes drop or keep what was not synced, an fsync fails) and the controller, which is a model of the rules that
-//! the metadata log enforces. No threads.
+//! the metadata log enforces. No threads, but in `races`.
 //!
 //! `oracle` holds what must never happen. A failing seed is printed; `ROOKERY_SIM_SEED` runs one, `ROOKERY_SIM_SEEDS` sets
 //! how many. Every [`Planted`] mistake must be caught by some seed.
@@ -11,6 +11,7 @@
 mod batches;
 mod controller;
 mod oracle;
+mod races;
 mod world;
 
 use world::World;

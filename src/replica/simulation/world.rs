@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 0 };
+pub(super) const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 0 };
 const PRODUCERS: usize = 3;
 
 struct SimClock(AtomicU64);
@@ -201,6 +201,40 @@ fn open(
     (partition, context, events, service)
 }
 
+/// One broker's replica by itself.
+pub(super) struct Lone {
+    pub store: Arc<MemoryStore>,
+    pub partition: Arc<Partition>,
+    pub service: ReplicaService,
+    context: Arc<ReplicaContext>,
+}
+
+impl Lone {
+    pub fn new(id: NodeId) -> Self {
+        let clock = Arc::new(SimClock(AtomicU64::new(1000)));
+        let store_clock = Arc::clone(&clock);
+        let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
+        let (partition, context, _, service) = open(id, &store, BrokerEpoch(i64::from(id.0)), &clock, None);
+        store.commit();
+        Self { store, partition, service, context }
+    }
+
+    /// Appends a client's batch, acks=all; returns its last offset.
+    pub fn append(&self, records: Bytes) -> i64 {
+        self.context.heartbeat_answered(self.context.clock.now());
+        self.partition.append_as_leader(records, by_client()).expect("it leads").info.last_offset
+    }
+}
+
+fn by_client() -> AppendRequest {
+    AppendRequest {
+        acks: RequiredAcks::All,
+        timestamp_type: TimestampType::CreateTime,
+        origin: AppendOrigin::Client,
+        leader_epoch: LeaderEpoch::NONE,
+    }
+}
+
 impl World {
     pub fn new(seed: u64, planted: Option<Planted>) -> Self {
         let clock = Arc::new(SimClock(AtomicU64::new(1000)));
@@ -302,15 +336,9 @@ impl World {
         }
         let producer = &self.producers[at];
         let records = batch(producer.id, producer.sequence, producer.value);
-        let how = AppendRequest {
-            acks: RequiredAcks::All,
-            timestamp_type: TimestampType::CreateTime,
-            origin: AppendOrigin::Client,
-            leader_epoch: LeaderEpoch::NONE,
-        };
         let node = &self.nodes[to];
         node.context.heartbeat_answered(node.context.clock.now());
-        if let Ok(outcome) = node.partition.append_as_leader(records, how) {
+        if let Ok(outcome) = node.partition.append_as_leader(records, by_client()) {
             self.seen.duplicates += u64::from(outcome.info.duplicate);
             let AckWait::Committed(wait) = outcome.wait else { unreachable!("acks=all waits for the high watermark") };
             self.producers[at].waiting = Some((to, outcome.info.last_offset, wait));
