@@ -12,6 +12,8 @@
 //! - **Metadata from before this life is not acted on**: until an image holds the registration that this process knows as
 //!   its own, images are kept and nothing is opened by them. (An older one may name this broker leader of a term whose
 //!   unsynced tail the last life lost: architecture, invariant 5.) Then all that was missed is applied at once.
+//! - **What the store has not taken yet** ([`Unfinished`]): logs to be made, and logs to be deleted. Each publication that is
+//!   acted on tries at once; the periodic task tries again. Which logs go, and why that is safe: [`super::strays`].
 //! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
 //! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
 //!
@@ -31,6 +33,7 @@ use super::leader::{BrokerView, IsrProposal, PartitionState};
 use super::partition::{Applied, Clock, Partition, PartitionEvents, ReplicaConfig, ReplicaContext, Role};
 use super::purgatory::DelayedFetch;
 use super::replica_service::{ReplicaService, Replicas};
+use super::strays::stray;
 use crate::peer::PeerPool;
 use crate::storage::{LogClass, LogDirectory, ReadLimit, StorageError};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -104,6 +107,14 @@ struct Events {
     manager: OnceLock<Weak<ReplicaManager>>,
 }
 
+/// Where the store does not hold what the metadata wants.
+struct Unfinished {
+    /// Assigned, and without a log: the store was busy, or offline.
+    missing: BTreeSet<TopicIdPartition>,
+    /// The store may hold logs of other partitions: it was opened, or did not take a deletion.
+    strays: bool,
+}
+
 /// Every replica of this broker.
 pub struct ReplicaManager {
     config: ReplicaManagerConfig,
@@ -120,8 +131,8 @@ pub struct ReplicaManager {
     store_failure: watch::Sender<Option<StorageError>>,
     /// The newest image, acted on or not; `image` is the last that was.
     publishing: Mutex<Arc<MetadataImage>>,
-    /// Assigned, and without a log; written while `publishing` is held.
-    missing: Mutex<BTreeSet<TopicIdPartition>>,
+    /// Written while `publishing` is held.
+    unfinished: Mutex<Unfinished>,
     /// Searches by time unpack batches: a few at once, however many are asked for.
     searches: Arc<Semaphore>,
     me: OnceLock<Weak<ReplicaManager>>,
@@ -153,7 +164,7 @@ impl ReplicaManager {
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
             publishing: Mutex::new(MetadataImage::empty()),
-            missing: Mutex::default(),
+            unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true }),
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
             me: OnceLock::new(),
         });
@@ -221,12 +232,14 @@ impl ReplicaManager {
             partition.store_reopened(log);
         }
         self.directory.store(directory);
+        self.unfinished.lock().strays = true;
         self.store_failure.send_replace(None);
         for id in self.table.load().keys() {
             if let Some(registration) = image.partition(*id) {
                 self.apply(&image, *id, registration);
             }
         }
+        self.delete_strays(&image);
         Ok(())
     }
 
@@ -265,7 +278,7 @@ impl ReplicaManager {
                 () = stop.cancelled() => return,
                 () = &mut proposing => return,
                 _ = lag.tick() => {
-                    self.retry_missing();
+                    self.retry_unfinished();
                     self.check_lag();
                 }
                 _ = checkpoint.tick() => self.checkpoint(),
@@ -413,8 +426,7 @@ impl ReplicaManager {
 
     /// Bring everything from the last image that was acted on to this one. Caller holds `publishing`.
     fn act_on(&self, image: &Arc<MetadataImage>, delta: Option<&MetadataDelta>) {
-        let registered = image.cluster.broker(self.config.node).map(|broker| broker.epoch());
-        if registered != Some(self.context.broker_epoch()) {
+        if !self.holds_this_life(image) {
             return;
         }
         let last = self.image.load_full();
@@ -428,6 +440,7 @@ impl ReplicaManager {
         };
         self.image.store(image.clone());
         self.apply_changes(image, &delta.local_changes(self.config.node));
+        self.delete_strays(image);
         if !delta.cluster.is_empty() || !delta.configs.is_empty() {
             self.refresh_leaders(image);
         }
@@ -446,7 +459,8 @@ impl ReplicaManager {
                 self.unfollow(*id, None);
                 partition.store_failed(); // whoever waits here is told to look elsewhere
                 if let Err(error) = self.directory.load().delete(id) {
-                    tracing::warn!(partition = %id, %error, "a deleted log is still there; it goes with the next start");
+                    tracing::warn!(partition = %id, %error, "the log of a deleted replica is still there; trying again");
+                    self.unfinished.lock().strays = true;
                 }
                 tracing::info!(partition = %id, "replica deleted");
             }
@@ -462,7 +476,7 @@ impl ReplicaManager {
                 }
                 Err(error) => {
                     tracing::error!(partition = %id, %error, "no log for a new replica yet; trying again");
-                    self.missing.lock().insert(**id);
+                    self.unfinished.lock().missing.insert(**id);
                 }
             }
         }
@@ -472,30 +486,68 @@ impl ReplicaManager {
         }
     }
 
-    /// Replicas whose log could not be made when they were assigned: the store was busy, or offline.
-    fn retry_missing(&self) {
-        if self.missing.lock().is_empty() {
-            return;
+    /// What the store did not take when the metadata said it.
+    fn retry_unfinished(&self) {
+        {
+            let unfinished = self.unfinished.lock();
+            if unfinished.missing.is_empty() && !unfinished.strays {
+                return;
+            }
         }
         let _publishing = self.publishing.lock();
         let image = self.image.load_full();
-        for id in std::mem::take(&mut *self.missing.lock()) {
+        self.make_missing(&image);
+        self.delete_strays(&image);
+    }
+
+    /// Caller holds `publishing`.
+    fn make_missing(&self, image: &MetadataImage) {
+        let missing = std::mem::take(&mut self.unfinished.lock().missing);
+        for id in missing {
             let Some(registration) = image.partition(id).filter(|r| r.replicas.contains(&self.config.node)) else {
                 continue;
             };
-            match self.directory.load().get_or_create(id, log_class(&image, id)) {
+            match self.directory.load().get_or_create(id, log_class(image, id)) {
                 Ok(log) => {
                     let mut table = Table::clone(&self.table.load());
                     table.entry(id).or_insert_with(|| Partition::new(log, Arc::clone(&self.context)));
                     self.table.store(Arc::new(table));
-                    self.apply(&image, id, registration);
+                    self.apply(image, id, registration);
                 }
                 Err(error) => {
                     tracing::debug!(partition = %id, %error, "still no log for a new replica");
-                    self.missing.lock().insert(id);
+                    self.unfinished.lock().missing.insert(id);
                 }
             }
         }
+    }
+
+    /// Delete logs that are not of this broker's replicas. `image` was acted on; caller holds `publishing`.
+    fn delete_strays(&self, image: &MetadataImage) {
+        if !self.unfinished.lock().strays || !self.holds_this_life(image) {
+            return;
+        }
+        let directory = self.directory.load_full();
+        let mut left = false;
+        for log in directory.logs() {
+            let id = log.topic_id_partition();
+            let Some(why) = stray(image, self.config.node, id) else { continue };
+            let bytes = log.size_bytes();
+            match directory.delete(&id) {
+                Ok(()) => tracing::info!(partition = %id, bytes, why = why.as_str(), "deleted a stray log"),
+                Err(error) => {
+                    left = true;
+                    tracing::debug!(partition = %id, %error, "a stray log is still there");
+                }
+            }
+        }
+        self.unfinished.lock().strays = left;
+    }
+
+    /// Whether an image holds the registration that this process knows as its own.
+    fn holds_this_life(&self, image: &MetadataImage) -> bool {
+        let epoch = self.context.broker_epoch();
+        epoch != BrokerEpoch::UNKNOWN && image.cluster.broker(self.config.node).map(|b| b.epoch()) == Some(epoch)
     }
 
     /// Bring one replica to its registration.
@@ -705,3 +757,6 @@ fn log_class(image: &MetadataImage, id: TopicIdPartition) -> LogClass {
     let compacted = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("compact"));
     LogClass::of(compacted, number("retention.ms"), number("retention.bytes"))
 }
+
+#[cfg(test)]
+mod tests;
