@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use rookery_protocol::batch::BatchError;
 use rookery_raft::ids::LeaderEpoch;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -82,31 +83,31 @@ struct Led<S: CoordinatorShard> {
 
 /// All partitions of one coordinator's topic that this broker leads.
 pub struct CoordinatorRuntime<S: CoordinatorShard, L> {
-    log: Arc<L>,
     factory: Arc<dyn ShardFactory<S>>,
     config: RuntimeConfig,
     partitions: Mutex<BTreeMap<i32, Led<S>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     started: Instant,
+    log: PhantomData<fn(L)>,
 }
 
 impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
     /// Leads nothing yet.
-    pub fn new(log: Arc<L>, factory: impl ShardFactory<S>, config: RuntimeConfig) -> Self {
+    pub fn new(factory: impl ShardFactory<S>, config: RuntimeConfig) -> Self {
         Self {
-            log,
             factory: Arc::new(factory),
             config,
             partitions: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: Instant::now(),
+            log: PhantomData,
         }
     }
 
-    /// This broker leads `partition` in `epoch`: loads it. An epoch not above the known one changes nothing.
-    pub fn elected(&self, partition: i32, epoch: LeaderEpoch) {
+    /// This broker leads `partition` in `epoch`: loads it from `log`. An epoch not above the known one changes nothing.
+    pub fn elected(&self, log: &Arc<L>, partition: i32, epoch: LeaderEpoch) {
         let mut partitions = self.partitions.lock();
         if self.stop.is_cancelled() || partitions.get(&partition).is_some_and(|led| led.epoch >= epoch) {
             return;
@@ -117,7 +118,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
             old.stop.cancel();
         }
         let task = PartitionTask {
-            log: self.log.clone(),
+            log: log.clone(),
             factory: self.factory.clone(),
             config: self.config,
             partition,
@@ -132,12 +133,9 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
         });
     }
 
-    /// Another broker leads `partition` in `epoch`, or (no epoch) it is gone: everyone who waits is told. An epoch not above the one led
-    /// here is old news and changes nothing.
-    pub fn resigned(&self, partition: i32, epoch: Option<LeaderEpoch>) {
-        let mut partitions = self.partitions.lock();
-        let ends = partitions.get(&partition).is_some_and(|led| epoch.is_none_or(|epoch| epoch > led.epoch));
-        if ends && let Some(led) = partitions.remove(&partition) {
+    /// This broker does not lead `partition` any more: everyone who waits is told.
+    pub fn resigned(&self, partition: i32) {
+        if let Some(led) = self.partitions.lock().remove(&partition) {
             led.stop.cancel();
         }
     }
@@ -431,10 +429,10 @@ async fn refuse_until<S: CoordinatorShard>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::group::{CONSUMER_OFFSETS, GroupConfig, GroupRequest, GroupResponse, GroupShard};
     use super::super::group::{
         CommittedPartition, CommittedTopic, FetchTopic, OffsetCommitRequest, OffsetFetchRequest,
     };
+    use super::super::group::{GroupConfig, GroupRequest, GroupResponse, GroupShard};
     use super::super::{MemoryLog, RewriteLimits};
     use super::*;
     use rand::SeedableRng;
@@ -445,11 +443,11 @@ mod tests {
 
     fn runtime(change: impl FnOnce(&mut RuntimeConfig)) -> (Arc<MemoryLog>, Arc<Runtime>) {
         let log = Arc::new(MemoryLog::new());
-        let mut config = RuntimeConfig::new(CONSUMER_OFFSETS);
+        let mut config = RuntimeConfig::new("__consumer_offsets");
         change(&mut config);
         let groups = Arc::new(GroupConfig::default());
         let factory = move |_| GroupShard::new(groups.clone(), StdRng::seed_from_u64(7));
-        (log.clone(), Arc::new(CoordinatorRuntime::new(log, factory, config)))
+        (log.clone(), Arc::new(CoordinatorRuntime::new(factory, config)))
     }
 
     fn commit(offset: i64) -> GroupRequest {
@@ -484,18 +482,17 @@ mod tests {
         let (log, runtime) = runtime(|_| {});
         assert_eq!(runtime.request(0, commit(1)).await, Err(CoordinatorError::NotCoordinator));
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         runtime.request(0, commit(1)).await.unwrap();
         assert_eq!(fetch(&runtime).await, Ok(1));
-        // News of an older election ends nothing.
-        runtime.resigned(0, Some(LeaderEpoch(1)));
-        runtime.elected(0, LeaderEpoch(0));
+        // News of an older election change nothing.
+        runtime.elected(&log, 0, LeaderEpoch(0));
         assert_eq!(fetch(&runtime).await, Ok(1));
-        runtime.resigned(0, Some(LeaderEpoch(2)));
+        runtime.resigned(0);
         assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
         log.lead(0, LeaderEpoch(3));
-        runtime.elected(0, LeaderEpoch(3));
+        runtime.elected(&log, 0, LeaderEpoch(3));
         assert_eq!(fetch(&runtime).await, Ok(1));
         runtime.shutdown().await;
         assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
@@ -505,7 +502,7 @@ mod tests {
     async fn a_refused_batch_is_offered_again_and_a_failed_one_means_loading_anew() {
         let (log, runtime) = runtime(|_| {});
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         log.fail_next_append(0, AppendError::Refused("too few in-sync replicas".to_owned()));
         runtime.request(0, commit(1)).await.unwrap();
@@ -524,7 +521,7 @@ mod tests {
     async fn who_waits_for_the_high_watermark_is_told_when_the_leadership_ends() {
         let (log, runtime) = runtime(|_| {});
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         log.hold_high_watermark(0, true);
         let waiting = tokio::spawn({
@@ -535,7 +532,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(fetch(&runtime).await, Ok(-1), "written, not committed");
-        runtime.resigned(0, None);
+        runtime.resigned(0);
         assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
     }
 
@@ -546,7 +543,7 @@ mod tests {
             config.limits.rewrite = RewriteLimits { records_min: 50, live_percent_max: 50, bytes_per_step: 2_000 };
         });
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         let mut last = 0;
         loop {
@@ -558,7 +555,7 @@ mod tests {
             }
         }
         log.lead(0, LeaderEpoch(2));
-        runtime.elected(0, LeaderEpoch(2));
+        runtime.elected(&log, 0, LeaderEpoch(2));
         assert_eq!(fetch(&runtime).await, Ok(last));
     }
 }

@@ -2,12 +2,13 @@
 
 use super::Handlers;
 use super::endpoints::alive_endpoint;
-use crate::broker::topics::GROUP_METADATA_TOPIC;
+use crate::coordinator::group::partition_of;
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::find_coordinator::Coordinator;
 use rookery_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use rookery_protocol::topics::GROUP_METADATA_TOPIC;
 use rookery_raft::ids::NodeId;
 use rookery_raft::image::MetadataImage;
 
@@ -27,7 +28,7 @@ pub async fn handle(
     }
     let image = handlers.broker.image();
     let mut coordinators: Vec<_> =
-        keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
+        keys.into_iter().map(|key| find(&image, connection, request.key_type, key)).collect();
     if version >= 4 {
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
@@ -42,13 +43,7 @@ pub async fn handle(
     }
 }
 
-fn find(
-    handlers: &Handlers,
-    image: &MetadataImage,
-    connection: &ConnectionInfo,
-    kind: i8,
-    key: SmolStr,
-) -> Coordinator {
+fn find(image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolStr) -> Coordinator {
     let refused = |error: ErrorCode, message: &str| Coordinator {
         key: key.clone(),
         node_id: -1,
@@ -66,7 +61,8 @@ fn find(
     let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
         return unavailable();
     };
-    let leader = topic.partition(handlers.groups.partition_for(&key)).map_or(NodeId::NONE, |p| p.leader);
+    let partitions = i32::try_from(topic.partitions.len()).expect("partition numbers are i32");
+    let leader = topic.partition(partition_of(&key, partitions)).map_or(NodeId::NONE, |p| p.leader);
     match alive_endpoint(image, leader, &connection.listener) {
         None => unavailable(),
         Some(endpoint) => Coordinator {

@@ -38,6 +38,8 @@ pub mod replica_session;
 #[cfg(test)]
 mod simulation;
 mod strays;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 pub use error::ReplicaError;

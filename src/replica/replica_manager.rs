@@ -39,7 +39,7 @@ use crate::storage::{LogClass, LogDirectory, ReadLimit, StorageError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
-use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
@@ -129,6 +129,8 @@ pub struct ReplicaManager {
     streams: Mutex<BTreeMap<NodeId, FetchTask>>,
     isr: Arc<IsrQueue>,
     store_failure: watch::Sender<Option<StorageError>>,
+    /// Marked after every change of who leads here.
+    leaderships: watch::Sender<()>,
     /// The newest image, acted on or not; `image` is the last that was.
     publishing: Mutex<Arc<MetadataImage>>,
     /// Written while `publishing` is held.
@@ -163,6 +165,7 @@ impl ReplicaManager {
             streams: Mutex::default(),
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
+            leaderships: watch::Sender::new(()),
             publishing: Mutex::new(MetadataImage::empty()),
             unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true }),
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
@@ -187,6 +190,22 @@ impl ReplicaManager {
     /// Told when the store fails; the owner reopens it and calls [`store_reopened`](Self::store_reopened).
     pub fn store_failure(&self) -> watch::Receiver<Option<StorageError>> {
         self.store_failure.subscribe()
+    }
+
+    /// Marked after every change of what this broker leads; [`led`](Self::led) says what it is by then.
+    pub fn leaderships(&self) -> watch::Receiver<()> {
+        self.leaderships.subscribe()
+    }
+
+    /// The partitions of a topic that this broker leads now, and in which epochs.
+    pub fn led(&self, topic_id: TopicId) -> BTreeMap<i32, LeaderEpoch> {
+        let of_topic = |partition| TopicIdPartition { topic_id, partition };
+        let table = self.table.load();
+        let led = table.range(of_topic(0)..=of_topic(i32::MAX)).filter_map(|(id, partition)| match partition.role() {
+            (Role::Leader, epoch) => Some((id.partition, epoch)),
+            _ => None,
+        });
+        led.collect()
     }
 
     /// The controller confirmed the heartbeat that was sent at `sent`.
@@ -481,13 +500,14 @@ impl ReplicaManager {
             }
         }
         self.table.store(Arc::new(table));
+        self.leaderships.send_replace(());
         for (id, change) in kept {
             self.apply(image, *id, &change.new);
         }
     }
 
     /// What the store did not take when the metadata said it.
-    fn retry_unfinished(&self) {
+    pub(crate) fn retry_unfinished(&self) {
         {
             let unfinished = self.unfinished.lock();
             if unfinished.missing.is_empty() && !unfinished.strays {
@@ -570,6 +590,7 @@ impl ReplicaManager {
             Ok(Applied::StillLeader | Applied::Nothing) => {}
             Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),
         }
+        self.leaderships.send_replace(());
     }
 
     fn follow(&self, id: TopicIdPartition, leader: NodeId, term: LeaderEpoch, position: super::fetcher::FetchPosition) {
@@ -703,6 +724,7 @@ impl PartitionEvents for Events {
         for partition in manager.table.load().values() {
             partition.store_failed();
         }
+        manager.leaderships.send_replace(());
         let first = manager.store_failure.send_if_modified(|failure| {
             let first = failure.is_none();
             *failure = Some(error.clone());

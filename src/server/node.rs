@@ -291,8 +291,7 @@ impl Node {
 
         let replicas =
             ReplicaManager::new(self.replica_config(), log_directory, clock.clone(), self.pool.clone(), rand::random());
-        let group_log = Arc::new(ReplicaLog::new(replicas.clone()));
-        let groups = Arc::new(GroupCoordinator::new(group_log.clone(), self.group_config(), rand::random::<u64>));
+        let groups = Arc::new(GroupCoordinator::new(self.group_config(), rand::random::<u64>));
         let channel = ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
         let reports = Arc::new(DirectoryReports::new(store.clone(), replicas.clone()));
@@ -318,10 +317,11 @@ impl Node {
         self.view.broker.get_or_init(|| life.state());
         self.view.replicas.get_or_init(|| replicas.clone());
         self.replica_lane.open(replicas.clone());
-        let elections = GroupElections::new(self.config.node_id, group_log, groups.clone());
-        self.publishers.begin(vec![replicas.clone(), Arc::new(elections)]);
+        let elections = Arc::new(GroupElections::new(replicas.clone(), groups.clone()));
+        self.publishers.begin(vec![replicas.clone(), elections.clone()]);
 
         let (stop, tracker) = (&self.stop, &self.tracker);
+        tracker.spawn(elections.run(stop.clone()));
         tracker.spawn(replicas.clone().run(Arc::new(channel.clone()), stop.clone()));
         let keeper = StoreKeeper {
             store: store.clone(),
@@ -422,7 +422,6 @@ impl Node {
             size_max: groups.size_max,
             offset_metadata_bytes_max: groups.metadata_bytes_max,
             offsets_retention: groups.offsets_retention,
-            offsets_topic_partitions: groups.offsets_partitions,
             ..GroupConfig::default()
         }
     }
