@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | not led (no task) | NOT_COORDINATOR | [`CoordinatorRuntime::elected`] → loading |
 //! | loading | COORDINATOR_LOAD_IN_PROGRESS | end of log reached → active; unreadable record → failed; resigned, or the log says "not leader" → not led |
-//! | active | the shard's | append with unknown outcome → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
+//! | active | the shard's | append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
 //! | failed | COORDINATOR_NOT_AVAILABLE | a new election: another version of this broker may be able to read the record |
 //!
 //! The task owns the [`EventLoop`]; requests reach it through one bounded queue, in which callers wait for room.
@@ -24,6 +24,7 @@ use rookery_protocol::batch::BatchError;
 use rookery_raft::ids::LeaderEpoch;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -173,6 +174,8 @@ enum End {
     Append(String),
     #[error("read: {0}")]
     Read(String),
+    #[error("the coordinator panicked")]
+    Panicked,
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error(transparent)]
@@ -216,7 +219,10 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
             let end = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                end = self.load_and_serve(&mut queue, &mut pause) => end,
+                // Unwind safe: the shard is thrown away whole, and who waits is told below.
+                end = AssertUnwindSafe(self.load_and_serve(&mut queue, &mut pause)).catch_unwind() => {
+                    end.unwrap_or(End::Panicked)
+                }
             };
             self.answer_all(CoordinatorError::NotCoordinator);
             match end {
@@ -227,7 +233,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
                     refuse_until(&mut queue, CoordinatorError::CoordinatorNotAvailable, &mut stop).await;
                     break;
                 }
-                End::Append(_) | End::Read(_) | End::Batch(_) => {
+                End::Append(_) | End::Read(_) | End::Batch(_) | End::Panicked => {
                     tracing::warn!(topic, partition, %epoch, error = %end, "loading anew");
                     metrics::counter!("rookery_coordinator_reloads_total", "topic" => topic).increment(1);
                     let mut slept = pin!(tokio::time::sleep(pause));
@@ -438,6 +444,7 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use rookery_raft::ids::TopicId;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     type Runtime = CoordinatorRuntime<GroupShard, MemoryLog>;
 
@@ -534,6 +541,20 @@ mod tests {
         assert_eq!(fetch(&runtime).await, Ok(-1), "written, not committed");
         runtime.resigned(0);
         assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_panicked_was_gone_for_the_whole_term() {
+        let log = Arc::new(MemoryLog::new());
+        let (groups, panicked) = (Arc::new(GroupConfig::default()), AtomicBool::new(false));
+        let factory = move |_| {
+            assert!(panicked.swap(true, Ordering::Relaxed), "planted");
+            GroupShard::new(groups.clone(), StdRng::seed_from_u64(7))
+        };
+        let runtime = Runtime::new(factory, RuntimeConfig::new("__consumer_offsets"));
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
     }
 
     #[tokio::test]

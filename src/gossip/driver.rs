@@ -47,6 +47,7 @@ pub struct Gossip {
     seeds: watch::Sender<BTreeMap<NodeId, String>>,
     leaving: watch::Sender<bool>,
     stop: CancellationToken,
+    ended: CancellationToken,
     task: JoinHandle<()>,
     address: SocketAddr,
 }
@@ -74,9 +75,14 @@ impl Gossip {
         let (leaving, leaving_receiver) = watch::channel(false);
         let stop = CancellationToken::new();
         let driver = Driver { swim, socket: Arc::new(socket), view: view_sender, events };
-        let resolver = Resolver::start(seeds_receiver, stop.clone());
-        let task = tokio::spawn(driver.run(resolver, leaving_receiver, stop.clone()));
-        Ok(Self { view, seeds, leaving, stop, task, address })
+        let ended = CancellationToken::new();
+        let resolver = Resolver::start(seeds_receiver, stop.clone(), ended.clone());
+        let (driving, at_end) = (driver.run(resolver, leaving_receiver, stop.clone()), ended.clone().drop_guard());
+        let task = tokio::spawn(async move {
+            let _at_end = at_end;
+            driving.await;
+        });
+        Ok(Self { view, seeds, leaving, stop, ended, task, address })
     }
 
     /// Where it listens.
@@ -96,6 +102,11 @@ impl Gossip {
             *current = seeds;
             changed
         });
+    }
+
+    /// Resolves when a task of it has ended, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
     }
 
     /// Tells the others that this node is about to leave, so that they can move its leaderships; it goes on answering.
@@ -216,9 +227,14 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn start(mut seeds: watch::Receiver<BTreeMap<NodeId, String>>, stop: CancellationToken) -> Self {
+    fn start(
+        mut seeds: watch::Receiver<BTreeMap<NodeId, String>>,
+        stop: CancellationToken,
+        ended: CancellationToken,
+    ) -> Self {
         let (sender, resolved) = mpsc::channel(1);
         tokio::spawn(stop.run_until_cancelled_owned(async move {
+            let _at_end = ended.drop_guard();
             let mut last = BTreeMap::new();
             loop {
                 let names = seeds.borrow_and_update().clone();
@@ -328,6 +344,14 @@ mod tests {
         for node in &mut nodes {
             event(node, 3, Liveness::Down).await;
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_its_task_shows() {
+        let Node { gossip, .. } = node(1, ClusterId::random());
+        assert!(!gossip.ended.is_cancelled());
+        gossip.task.abort();
+        gossip.ended().await;
     }
 
     #[tokio::test]

@@ -228,7 +228,7 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
     use tokio_util::task::TaskTracker;
 
-    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes.
+    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes, `!` panics.
     #[derive(Default)]
     struct Echo {
         parked: Mutex<Vec<oneshot::Sender<()>>>,
@@ -259,6 +259,7 @@ mod tests {
                         )
                     }
                     Some(b'n') => Handled::NoReply,
+                    Some(b'!') => panic!("planted"),
                     Some(b'x') => Handled::Close("asked to".into()),
                     _ => reply(&frame),
                 }
@@ -286,7 +287,7 @@ mod tests {
         };
         let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
         let address = bound.address();
-        bound.serve(config, echo.clone(), &tracker, stop.clone());
+        tracker.spawn(bound.serve(config, echo.clone(), tracker.clone(), stop.clone()));
         Fixture { echo, address, budget, stop, tracker }
     }
 
@@ -343,6 +344,23 @@ mod tests {
         }
         assert_eq!(f.budget.in_use(), FRAME_STEP_BYTES);
         drop(client);
+        while f.budget.in_use() != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_connection_ends_that_one_and_gives_back_its_slot() {
+        let f = start().await;
+        let mut other = TcpStream::connect(f.address).await.unwrap();
+        // More than there are slots.
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(f.address).await.unwrap();
+            send(&mut client, b"!").await;
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        }
+        send(&mut other, b"a").await;
+        assert_eq!(receive(&mut other).await, b"a");
         while f.budget.in_use() != 0 {
             tokio::task::yield_now().await;
         }

@@ -277,7 +277,7 @@ impl ReplicaManager {
         counts
     }
 
-    /// Look after lag, checkpoints and retention until told to stop.
+    /// Look after lag, checkpoints and retention until told to stop, or until something under it broke.
     pub async fn run(self: Arc<Self>, channel: Arc<dyn IsrChannel>, stop: CancellationToken) {
         let replicas: Arc<dyn Replicas> = self.clone();
         let (isr, context) = (self.isr.clone(), self.context.clone());
@@ -297,6 +297,10 @@ impl ReplicaManager {
                 () = stop.cancelled() => return,
                 () = &mut proposing => return,
                 _ = lag.tick() => {
+                    if let Some(source) = self.broken_stream() {
+                        tracing::error!(leader = %source, "the task that fetches from a leader has panicked");
+                        return;
+                    }
                     self.retry_unfinished();
                     self.check_lag();
                 }
@@ -314,6 +318,10 @@ impl ReplicaManager {
                 }
             }
         }
+    }
+
+    fn broken_stream(&self) -> Option<NodeId> {
+        self.streams.lock().iter().find(|(_, stream)| stream.is_broken()).map(|(source, _)| *source)
     }
 
     fn check_lag(&self) {
