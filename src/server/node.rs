@@ -176,9 +176,6 @@ impl Node {
             broker_epoch: BrokerEpoch::UNKNOWN,
         });
         let book = AddressBook::new();
-        for voter in config.voters.iter().filter(|v| v.node_id != me.node_id) {
-            book.set(voter.node_id, voter.address.to_string(), None);
-        }
         let events = PeerEvents::new();
         let peer_config = PeerConfig::default();
         let jitter = Arc::new(rand::random::<f64>);
@@ -231,10 +228,10 @@ impl Node {
         };
 
         let publishers = Arc::new(LatePublishers::default());
-        let first_seeds = config.voters.iter().filter(|v| v.node_id != me.node_id);
-        let seeds: BTreeMap<_, _> = first_seeds.map(|v| (v.node_id, v.address.to_string())).collect();
-        let (seeds_sender, seeds) = watch::channel(seeds);
-        let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
+        let others = config.voters.iter().filter(|v| v.node_id != me.node_id);
+        let voters = others.map(|v| (v.node_id, v.address.to_string())).collect();
+        let addresses = Arc::new(Addresses::new(me.node_id, voters, book));
+        let seeds = addresses.seeds();
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, addresses, publishers: &publishers };
         match config.voters.iter().any(|v| v.node_id == me.node_id) {
@@ -410,7 +407,7 @@ impl Node {
             address,
         };
         let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
-        let gossip = Gossip::start(config, self.gossip_events.clone()).map_err(|e| {
+        let gossip = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone()).map_err(|e| {
             let reason = match e.kind() {
                 io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
                 _ => e.to_string(),
@@ -419,7 +416,6 @@ impl Node {
         })?;
         tokio::spawn(self.vital.task("the gossip", gossip.ended()));
         self.view.gossip.get_or_init(|| gossip.view());
-        gossip.set_seeds(self.seeds.borrow().clone());
         Ok(gossip)
     }
 
