@@ -16,7 +16,8 @@ use rookery_raft::ids::{
 };
 use rookery_raft::image::MetadataImage;
 use rookery_raft::record::{
-    Address, Formation, MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
+    Address, Formation, Listener, MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
+    SecurityProtocol,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,7 +127,12 @@ pub(crate) fn registration(id: NodeId, epoch: i64) -> MetadataRecord {
         epoch: BrokerEpoch(epoch),
         incarnation: IncarnationId::NONE,
         previous_epoch: BrokerEpoch::UNKNOWN,
-        listeners: vec![],
+        listeners: vec![Listener {
+            name: "PLAINTEXT".to_owned(),
+            host: format!("host-{id}"),
+            port: 9092,
+            security_protocol: SecurityProtocol::Plaintext,
+        }],
         peer_address: Address { host: "h".into(), port: 1 },
         gossip_address: None,
         rack: None,
@@ -193,13 +199,18 @@ pub(crate) fn change_of(n: i32, leader: NodeId) -> MetadataRecord {
     MetadataRecord::PartitionChange(PartitionChange { leader: Some(leader), ..change(n) })
 }
 
-pub(crate) fn append(manager: &ReplicaManager, id: TopicIdPartition, epoch: i32) -> Result<i64, ReplicaError> {
-    let how = AppendRequest {
+/// An append that waits for this broker's disk.
+pub(crate) fn acks_of_leader(leader_epoch: LeaderEpoch) -> AppendRequest {
+    AppendRequest {
         acks: RequiredAcks::Leader,
         timestamp_type: TimestampType::CreateTime,
         origin: AppendOrigin::Client,
-        leader_epoch: LeaderEpoch(epoch),
-    };
+        leader_epoch,
+    }
+}
+
+pub(crate) fn append(manager: &ReplicaManager, id: TopicIdPartition, epoch: i32) -> Result<i64, ReplicaError> {
+    let how = acks_of_leader(LeaderEpoch(epoch));
     let partition = manager.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
     Ok(partition.append_as_leader(batch(&[1000]), how)?.info.first_offset)
 }

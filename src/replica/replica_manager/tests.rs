@@ -1,5 +1,8 @@
 use super::*;
 use crate::replica::testing::*;
+use crate::replica::partition::FollowerState;
+use crate::storage::LogStore;
+use crate::storage::memory_store::Fault;
 use rookery_raft::ids::DirectoryId;
 use rookery_raft::record::{MetadataRecord, PartitionChange};
 
@@ -88,4 +91,70 @@ async fn a_deletion_that_the_store_refused_was_left_to_the_next_start() {
     assert_eq!(on_disk(&store), [P]);
     manager.retry_unfinished();
     assert_eq!(on_disk(&store), []);
+}
+
+#[tokio::test]
+async fn a_replica_follows_the_metadata_from_its_first_registration_to_its_end() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    let role = || manager.partition(P).map(|partition| partition.role());
+    assert_eq!(role(), None);
+    log.tell(&manager, &topic("t", TOPIC, ME));
+    assert_eq!(role(), Some((Role::Leader, LeaderEpoch(0))));
+    assert_eq!(manager.led(TOPIC), BTreeMap::from([(0, LeaderEpoch(0))]));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    assert_eq!(manager.counts(), ReplicaCounts { replicas: 1, leaders: 1, ..ReplicaCounts::default() });
+
+    log.tell(&manager, &[change_of(1, OTHER)]);
+    assert_eq!(role(), Some((Role::Follower(FollowerState { leader: OTHER }), LeaderEpoch(1))));
+    assert_eq!(append(&manager, P, 1), Err(ReplicaError::NotLeaderOrFollower));
+    assert!(manager.streams.lock().contains_key(&OTHER), "it fetches");
+
+    log.tell(&manager, &[change_of(2, ME)]);
+    assert_eq!(role(), Some((Role::Leader, LeaderEpoch(2))));
+    assert!(manager.streams.lock().is_empty(), "it fetches from nobody");
+    assert_eq!(append(&manager, P, 2), Ok(1), "behind what it had");
+    assert_eq!(append(&manager, P, 1), Err(ReplicaError::FencedLeaderEpoch));
+
+    let moved = PartitionChange {
+        replicas: Some([OTHER].into_iter().collect()),
+        directories: Some([DirectoryId::NONE].into_iter().collect()),
+        isr: Some([OTHER].into_iter().collect()),
+        leader: Some(OTHER),
+        ..change(3)
+    };
+    log.tell(&manager, &[MetadataRecord::PartitionChange(moved)]);
+    assert_eq!((role(), manager.led(TOPIC)), (None, BTreeMap::new()));
+    assert_eq!(on_disk(&store), []);
+
+    log.tell(&manager, &topic("u", OTHER_TOPIC, ME));
+    assert_eq!(on_disk(&store), [Q]);
+    log.tell(&manager, &[MetadataRecord::RemoveTopic { topic_id: OTHER_TOPIC }]);
+    assert_eq!(on_disk(&store), []);
+    assert_eq!(manager.counts(), ReplicaCounts::default());
+}
+
+#[tokio::test]
+async fn a_store_that_failed_and_reopened_leads_in_the_next_term_only() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &alone("t", TOPIC));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    store.commit();
+    assert_eq!(append(&manager, P, 0), Ok(1));
+    store.inject(Fault::FsyncFails { kept: 0 });
+    store.commit();
+    assert!(manager.store_failure().borrow().is_some());
+    assert_eq!(manager.counts().offline, 1);
+    assert_eq!(append(&manager, P, 0), Err(ReplicaError::NotLeaderOrFollower));
+
+    store.reopen().unwrap();
+    manager.store_reopened(open(&store)).unwrap();
+    assert!(manager.store_failure().borrow().is_none());
+    assert_eq!(append(&manager, P, 0), Err(ReplicaError::NotLeaderOrFollower), "the term was resigned");
+    log.tell(&manager, &[change_of(1, ME)]);
+    assert_eq!(append(&manager, P, 1), Ok(1), "what was not synced is gone");
+    assert_eq!(manager.counts().offline, 0);
 }
