@@ -11,6 +11,7 @@
 //! | requests, responses, headers, records of `__consumer_offsets` | [`messages`], written by `scripts/messages` |
 //! | which APIs and versions this broker offers | [`versions`] |
 //! | error codes | [`error`] |
+//! | which names of topics are legal, which are the cluster's own | [`topics`] |
 //! | record batches: view, validation, records, builder | [`batch`] |
 //! | gzip, snappy, lz4, zstd | [`compression`] |
 //!
@@ -27,6 +28,7 @@ pub mod codec;
 pub mod compression;
 pub mod error;
 pub mod messages;
+pub mod topics;
 pub mod versions;
 
 pub use error::ErrorCode;

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use rookery_protocol::error::ErrorCode;
 use serde::Serialize;
 
 /// What went wrong, as `application/problem+json`.
@@ -23,6 +24,13 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         Self { status: status.as_u16(), title, detail: detail.into(), kafka_error: None }
+    }
+
+    /// Kafka has a name for it.
+    #[must_use]
+    pub fn kafka(mut self, error: ErrorCode) -> Self {
+        self.kafka_error = Some(error.name());
+        self
     }
 
     /// 404: what was named does not exist.

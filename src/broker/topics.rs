@@ -5,26 +5,13 @@ use crate::config::server::{GroupSettings, TopicDefaults};
 use parking_lot::Mutex;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
+use rookery_protocol::topics::GROUP_METADATA_TOPIC;
 use rookery_raft::controller::{
     ControllerError, ControllerRequest, ControllerResponse, CreateTopicsRequest, EnsureInternalTopicRequest, NewTopic,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Holds committed offsets and group metadata.
-pub const GROUP_METADATA_TOPIC: &str = "__consumer_offsets";
-
-/// The cluster's own topics.
-pub fn is_internal(topic: &str) -> bool {
-    matches!(topic, GROUP_METADATA_TOPIC | "__transaction_state" | "__share_group_state")
-}
-
-/// Kafka's rule: 1 to 249 characters out of letters, digits, `.`, `_`, `-`; not `.` or `..`.
-pub fn is_legal_topic_name(name: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.bytes().all(legal)
-}
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A cluster that has too few brokers yet is not asked again for every client that waits.
@@ -98,20 +85,5 @@ impl AskedTopics {
                 Err(error) => tracing::warn!(topic = GROUP_METADATA_TOPIC, %error, "internal topic was not created"),
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topic_names_follow_kafkas_rule() {
-        for legal in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
-            assert!(is_legal_topic_name(legal), "{legal}");
-        }
-        for illegal in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
-            assert!(!is_legal_topic_name(illegal), "{illegal}");
-        }
     }
 }

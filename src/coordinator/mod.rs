@@ -10,12 +10,13 @@
 //! | [`EventLoop`] | around one shard: emits record batches, holds answers until the high watermark has passed them; still no I/O |
 //! | [`CoordinatorRuntime`] | the tokio half: one task per led partition, which drives an [`EventLoop`] against a [`CoordinatorLog`] |
 //! | [`CoordinatorLog`] | what a coordinator needs of a partition's log; the server binds it to the replica room |
+//! | [`GroupElections`] | keeps what is coordinated at what is led |
 //! | [`MemoryLog`] | the same in memory, for tests |
 //! | [`LiveKeys`] | latest-key rewriting, in place of a log cleaner |
 //! | [`group`] | the classic group protocol: the first shard. Transactions and share groups will be others |
 //!
-//! In: requests as plain structs of this room (the handlers convert), `elected` and `resigned` from the metadata,
-//! high watermarks from the log. Out: record batches and answers.
+//! In: requests as plain structs of this room (the handlers convert), `elected` and `resigned` from the replicas
+//! ([`GroupElections`] says how none is missed), high watermarks from the log. Out: record batches and answers.
 //! Never: sockets, wire messages, other partitions' data, a decision who leads.
 //!
 //! # What is applied when, and why this is safe

@@ -1,10 +1,12 @@
 //! [`ReplicaLog`]: a coordinator's log is a partition that this broker leads.
+//!
+//! It is the log of one topic **id**: a coordinator of a topic that was deleted and made anew under its name can neither
+//! read nor write the new one.
 
 use super::log::{AppendError, Appended, CoordinatorLog, LogBounds, ReadError};
 use crate::replica::{AppendRequest, Partition, ReplicaError, ReplicaManager, RequiredAcks};
 use crate::storage::{AppendOrigin, ReadLimit, StorageError};
 use bytes::Bytes;
-use parking_lot::RwLock;
 use rookery_protocol::batch::TimestampType;
 use rookery_raft::ids::{LeaderEpoch, TopicId, TopicIdPartition};
 use std::sync::Arc;
@@ -13,24 +15,17 @@ use tokio::sync::watch;
 /// The partitions of one internal topic, as their leader has them.
 pub struct ReplicaLog {
     replicas: Arc<ReplicaManager>,
-    // The topic's id, once it exists; written by the metadata, read by every call.
-    topic: RwLock<Option<TopicId>>,
+    topic_id: TopicId,
 }
 
 impl ReplicaLog {
-    /// Over the replicas of this broker, for a topic that may not exist yet.
-    pub fn new(replicas: Arc<ReplicaManager>) -> Self {
-        Self { replicas, topic: RwLock::new(None) }
-    }
-
-    /// The metadata says that the topic is this one now, or is gone.
-    pub fn set_topic(&self, topic: Option<TopicId>) {
-        *self.topic.write() = topic;
+    /// Over this broker's replicas of a topic.
+    pub fn new(replicas: Arc<ReplicaManager>, topic_id: TopicId) -> Self {
+        Self { replicas, topic_id }
     }
 
     fn partition(&self, partition: i32) -> Option<Arc<Partition>> {
-        let topic_id = (*self.topic.read())?;
-        self.replicas.partition(TopicIdPartition { topic_id, partition })
+        self.replicas.partition(TopicIdPartition { topic_id: self.topic_id, partition })
     }
 }
 
@@ -54,6 +49,10 @@ impl CoordinatorLog for ReplicaLog {
             // Commitment is told by the high watermark; the waiter of this append is not needed.
             Ok(outcome) => {
                 Ok(Appended { base_offset: outcome.info.first_offset, last_offset: outcome.info.last_offset })
+            }
+            // Still its leader, and without confirmation: that passes, or ends with the term.
+            Err(ReplicaError::NotLeaderOrFollower) if partition.log_as_leader(leader_epoch).is_ok() => {
+                Err(AppendError::Refused("no follower or controller has confirmed this leader lately".to_owned()))
             }
             Err(ReplicaError::NotLeaderOrFollower | ReplicaError::FencedLeaderEpoch) => Err(AppendError::NotLeader),
             Err(error @ ReplicaError::Storage(StorageError::QueueFull { .. })) => {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | not led (no task) | NOT_COORDINATOR | [`CoordinatorRuntime::elected`] → loading |
 //! | loading | COORDINATOR_LOAD_IN_PROGRESS | end of log reached → active; unreadable record → failed; resigned, or the log says "not leader" → not led |
-//! | active | the shard's | append with unknown outcome → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
+//! | active | the shard's | append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
 //! | failed | COORDINATOR_NOT_AVAILABLE | a new election: another version of this broker may be able to read the record |
 //!
 //! The task owns the [`EventLoop`]; requests reach it through one bounded queue, in which callers wait for room.
@@ -23,6 +23,8 @@ use parking_lot::Mutex;
 use rookery_protocol::batch::BatchError;
 use rookery_raft::ids::LeaderEpoch;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -82,31 +84,31 @@ struct Led<S: CoordinatorShard> {
 
 /// All partitions of one coordinator's topic that this broker leads.
 pub struct CoordinatorRuntime<S: CoordinatorShard, L> {
-    log: Arc<L>,
     factory: Arc<dyn ShardFactory<S>>,
     config: RuntimeConfig,
     partitions: Mutex<BTreeMap<i32, Led<S>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     started: Instant,
+    log: PhantomData<fn(L)>,
 }
 
 impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
     /// Leads nothing yet.
-    pub fn new(log: Arc<L>, factory: impl ShardFactory<S>, config: RuntimeConfig) -> Self {
+    pub fn new(factory: impl ShardFactory<S>, config: RuntimeConfig) -> Self {
         Self {
-            log,
             factory: Arc::new(factory),
             config,
             partitions: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: Instant::now(),
+            log: PhantomData,
         }
     }
 
-    /// This broker leads `partition` in `epoch`: loads it. An epoch not above the known one changes nothing.
-    pub fn elected(&self, partition: i32, epoch: LeaderEpoch) {
+    /// This broker leads `partition` in `epoch`: loads it from `log`. An epoch not above the known one changes nothing.
+    pub fn elected(&self, log: &Arc<L>, partition: i32, epoch: LeaderEpoch) {
         let mut partitions = self.partitions.lock();
         if self.stop.is_cancelled() || partitions.get(&partition).is_some_and(|led| led.epoch >= epoch) {
             return;
@@ -117,7 +119,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
             old.stop.cancel();
         }
         let task = PartitionTask {
-            log: self.log.clone(),
+            log: log.clone(),
             factory: self.factory.clone(),
             config: self.config,
             partition,
@@ -132,12 +134,9 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
         });
     }
 
-    /// Another broker leads `partition` in `epoch`, or (no epoch) it is gone: everyone who waits is told. An epoch not above the one led
-    /// here is old news and changes nothing.
-    pub fn resigned(&self, partition: i32, epoch: Option<LeaderEpoch>) {
-        let mut partitions = self.partitions.lock();
-        let ends = partitions.get(&partition).is_some_and(|led| epoch.is_none_or(|epoch| epoch > led.epoch));
-        if ends && let Some(led) = partitions.remove(&partition) {
+    /// This broker does not lead `partition` any more: everyone who waits is told.
+    pub fn resigned(&self, partition: i32) {
+        if let Some(led) = self.partitions.lock().remove(&partition) {
             led.stop.cancel();
         }
     }
@@ -175,6 +174,8 @@ enum End {
     Append(String),
     #[error("read: {0}")]
     Read(String),
+    #[error("the coordinator panicked")]
+    Panicked,
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error(transparent)]
@@ -218,7 +219,10 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
             let end = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                end = self.load_and_serve(&mut queue, &mut pause) => end,
+                // Unwind safe: the shard is thrown away whole, and who waits is told below.
+                end = AssertUnwindSafe(self.load_and_serve(&mut queue, &mut pause)).catch_unwind() => {
+                    end.unwrap_or(End::Panicked)
+                }
             };
             self.answer_all(CoordinatorError::NotCoordinator);
             match end {
@@ -229,7 +233,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
                     refuse_until(&mut queue, CoordinatorError::CoordinatorNotAvailable, &mut stop).await;
                     break;
                 }
-                End::Append(_) | End::Read(_) | End::Batch(_) => {
+                End::Append(_) | End::Read(_) | End::Batch(_) | End::Panicked => {
                     tracing::warn!(topic, partition, %epoch, error = %end, "loading anew");
                     metrics::counter!("rookery_coordinator_reloads_total", "topic" => topic).increment(1);
                     let mut slept = pin!(tokio::time::sleep(pause));
@@ -431,25 +435,26 @@ async fn refuse_until<S: CoordinatorShard>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::group::{CONSUMER_OFFSETS, GroupConfig, GroupRequest, GroupResponse, GroupShard};
     use super::super::group::{
         CommittedPartition, CommittedTopic, FetchTopic, OffsetCommitRequest, OffsetFetchRequest,
     };
+    use super::super::group::{GroupConfig, GroupRequest, GroupResponse, GroupShard};
     use super::super::{MemoryLog, RewriteLimits};
     use super::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use rookery_raft::ids::TopicId;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     type Runtime = CoordinatorRuntime<GroupShard, MemoryLog>;
 
     fn runtime(change: impl FnOnce(&mut RuntimeConfig)) -> (Arc<MemoryLog>, Arc<Runtime>) {
         let log = Arc::new(MemoryLog::new());
-        let mut config = RuntimeConfig::new(CONSUMER_OFFSETS);
+        let mut config = RuntimeConfig::new("__consumer_offsets");
         change(&mut config);
         let groups = Arc::new(GroupConfig::default());
         let factory = move |_| GroupShard::new(groups.clone(), StdRng::seed_from_u64(7));
-        (log.clone(), Arc::new(CoordinatorRuntime::new(log, factory, config)))
+        (log.clone(), Arc::new(CoordinatorRuntime::new(factory, config)))
     }
 
     fn commit(offset: i64) -> GroupRequest {
@@ -484,18 +489,17 @@ mod tests {
         let (log, runtime) = runtime(|_| {});
         assert_eq!(runtime.request(0, commit(1)).await, Err(CoordinatorError::NotCoordinator));
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         runtime.request(0, commit(1)).await.unwrap();
         assert_eq!(fetch(&runtime).await, Ok(1));
-        // News of an older election ends nothing.
-        runtime.resigned(0, Some(LeaderEpoch(1)));
-        runtime.elected(0, LeaderEpoch(0));
+        // News of an older election change nothing.
+        runtime.elected(&log, 0, LeaderEpoch(0));
         assert_eq!(fetch(&runtime).await, Ok(1));
-        runtime.resigned(0, Some(LeaderEpoch(2)));
+        runtime.resigned(0);
         assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
         log.lead(0, LeaderEpoch(3));
-        runtime.elected(0, LeaderEpoch(3));
+        runtime.elected(&log, 0, LeaderEpoch(3));
         assert_eq!(fetch(&runtime).await, Ok(1));
         runtime.shutdown().await;
         assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
@@ -505,7 +509,7 @@ mod tests {
     async fn a_refused_batch_is_offered_again_and_a_failed_one_means_loading_anew() {
         let (log, runtime) = runtime(|_| {});
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         log.fail_next_append(0, AppendError::Refused("too few in-sync replicas".to_owned()));
         runtime.request(0, commit(1)).await.unwrap();
@@ -524,7 +528,7 @@ mod tests {
     async fn who_waits_for_the_high_watermark_is_told_when_the_leadership_ends() {
         let (log, runtime) = runtime(|_| {});
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         log.hold_high_watermark(0, true);
         let waiting = tokio::spawn({
@@ -535,8 +539,22 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(fetch(&runtime).await, Ok(-1), "written, not committed");
-        runtime.resigned(0, None);
+        runtime.resigned(0);
         assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_panicked_was_gone_for_the_whole_term() {
+        let log = Arc::new(MemoryLog::new());
+        let (groups, panicked) = (Arc::new(GroupConfig::default()), AtomicBool::new(false));
+        let factory = move |_| {
+            assert!(panicked.swap(true, Ordering::Relaxed), "planted");
+            GroupShard::new(groups.clone(), StdRng::seed_from_u64(7))
+        };
+        let runtime = Runtime::new(factory, RuntimeConfig::new("__consumer_offsets"));
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
     }
 
     #[tokio::test]
@@ -546,7 +564,7 @@ mod tests {
             config.limits.rewrite = RewriteLimits { records_min: 50, live_percent_max: 50, bytes_per_step: 2_000 };
         });
         log.lead(0, LeaderEpoch(1));
-        runtime.elected(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
         assert_eq!(fetch(&runtime).await, Ok(-1));
         let mut last = 0;
         loop {
@@ -558,7 +576,7 @@ mod tests {
             }
         }
         log.lead(0, LeaderEpoch(2));
-        runtime.elected(0, LeaderEpoch(2));
+        runtime.elected(&log, 0, LeaderEpoch(2));
         assert_eq!(fetch(&runtime).await, Ok(last));
     }
 }

@@ -44,9 +44,9 @@ pub struct GossipConfig {
 /// A running gossip. Dropping it ends the task without a word; see [`Gossip::leave`].
 pub struct Gossip {
     view: watch::Receiver<Arc<MembershipView>>,
-    seeds: watch::Sender<BTreeMap<NodeId, String>>,
     leaving: watch::Sender<bool>,
     stop: CancellationToken,
+    ended: CancellationToken,
     task: JoinHandle<()>,
     address: SocketAddr,
 }
@@ -54,12 +54,19 @@ pub struct Gossip {
 impl Gossip {
     /// Binds the socket and starts the task. Must be called inside a tokio runtime.
     ///
+    /// `seeds` are nodes to greet while they are not among the living, by `host:port`, as the metadata has them now: voters, registered
+    /// brokers. A change is taken up at once, so that a node finds the others again after all of them have moved.
+    ///
     /// Events are told on `events`. It is bounded by its maker; when it is full, events are dropped and counted, and the view remains
     /// the truth.
     ///
     /// # Errors
     /// The address cannot be bound; a port in use is [`io::ErrorKind::AddrInUse`].
-    pub fn start(mut config: GossipConfig, events: mpsc::Sender<GossipEvent>) -> io::Result<Self> {
+    pub fn start(
+        mut config: GossipConfig,
+        seeds: watch::Receiver<BTreeMap<NodeId, String>>,
+        events: mpsc::Sender<GossipEvent>,
+    ) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(config.bind)?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(socket)?;
@@ -70,13 +77,17 @@ impl Gossip {
         let GossipConfig { identity, cluster_id, profile, seed, .. } = config;
         let swim = Swim::new(SwimConfig { identity, cluster_id, profile, seed }, Instant::now());
         let (view_sender, view) = watch::channel(Arc::new(MembershipView::default()));
-        let (seeds, seeds_receiver) = watch::channel(BTreeMap::new());
         let (leaving, leaving_receiver) = watch::channel(false);
         let stop = CancellationToken::new();
         let driver = Driver { swim, socket: Arc::new(socket), view: view_sender, events };
-        let resolver = Resolver::start(seeds_receiver, stop.clone());
-        let task = tokio::spawn(driver.run(resolver, leaving_receiver, stop.clone()));
-        Ok(Self { view, seeds, leaving, stop, task, address })
+        let ended = CancellationToken::new();
+        let resolver = Resolver::start(seeds, stop.clone(), ended.clone());
+        let (driving, at_end) = (driver.run(resolver, leaving_receiver, stop.clone()), ended.clone().drop_guard());
+        let task = tokio::spawn(async move {
+            let _at_end = at_end;
+            driving.await;
+        });
+        Ok(Self { view, leaving, stop, ended, task, address })
     }
 
     /// Where it listens.
@@ -89,13 +100,9 @@ impl Gossip {
         self.view.clone()
     }
 
-    /// Nodes to greet while they are not among the living, by `host:port`: voters, registered brokers. Replaces the earlier list.
-    pub fn set_seeds(&self, seeds: BTreeMap<NodeId, String>) {
-        self.seeds.send_if_modified(|current| {
-            let changed = *current != seeds;
-            *current = seeds;
-            changed
-        });
+    /// Resolves when a task of it has ended, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
     }
 
     /// Tells the others that this node is about to leave, so that they can move its leaderships; it goes on answering.
@@ -216,9 +223,14 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn start(mut seeds: watch::Receiver<BTreeMap<NodeId, String>>, stop: CancellationToken) -> Self {
+    fn start(
+        mut seeds: watch::Receiver<BTreeMap<NodeId, String>>,
+        stop: CancellationToken,
+        ended: CancellationToken,
+    ) -> Self {
         let (sender, resolved) = mpsc::channel(1);
         tokio::spawn(stop.run_until_cancelled_owned(async move {
+            let _at_end = ended.drop_guard();
             let mut last = BTreeMap::new();
             loop {
                 let names = seeds.borrow_and_update().clone();
@@ -237,7 +249,8 @@ impl Resolver {
                     }
                 }
                 tokio::select! {
-                    changed = seeds.changed() => if changed.is_err() { return },
+                    // Without a sender the names stay, and are still resolved.
+                    Ok(()) = seeds.changed() => {}
                     () = tokio::time::sleep(RESOLVE_EVERY) => {}
                 }
             }
@@ -254,19 +267,27 @@ mod tests {
     // Far above anything that should happen: a test that waits this long has failed.
     const LONG: Duration = Duration::from_secs(60);
 
+    type Seeds = watch::Sender<BTreeMap<NodeId, String>>;
+
     struct Node {
         gossip: Gossip,
+        seeds: Seeds,
         events: mpsc::Receiver<GossipEvent>,
         incarnation: IncarnationId,
     }
 
     fn node(id: i32, cluster_id: ClusterId) -> Node {
+        node_with(id, cluster_id, Seeds::default())
+    }
+
+    fn node_with(id: i32, cluster_id: ClusterId, seeds: Seeds) -> Node {
         let bind: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let incarnation = IncarnationId::random();
         let identity = GossipIdentity { node_id: NodeId(id), generation: 1, incarnation, address: bind };
         let config = GossipConfig { bind, identity, cluster_id, profile: GossipProfile::LAN, seed: id as u64 };
         let (sender, events) = mpsc::channel(1024);
-        Node { gossip: Gossip::start(config, sender).expect("binds"), events, incarnation }
+        let gossip = Gossip::start(config, seeds.subscribe(), sender).expect("binds");
+        Node { gossip, seeds, events, incarnation }
     }
 
     fn cluster(size: i32) -> Vec<Node> {
@@ -274,7 +295,7 @@ mod tests {
         let nodes: Vec<Node> = (1..=size).map(|id| node(id, cluster_id)).collect();
         let seeds: BTreeMap<NodeId, String> =
             (1..).map(NodeId).zip(nodes.iter().map(|node| node.gossip.local_addr().to_string())).collect();
-        nodes.iter().for_each(|node| node.gossip.set_seeds(seeds.clone()));
+        nodes.iter().for_each(|node| drop(node.seeds.send_replace(seeds.clone())));
         nodes
     }
 
@@ -331,6 +352,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_whose_first_seeds_have_all_moved_never_found_the_others() {
+        let cluster_id = ClusterId::random();
+        // Nobody is at the address that was known at the start.
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound");
+        let mine = node_with(1, cluster_id, Seeds::new(BTreeMap::from([(NodeId(2), gone.to_string())])));
+        let other = node(2, cluster_id);
+        mine.seeds.send_replace(BTreeMap::from([(NodeId(2), other.gossip.local_addr().to_string())]));
+        sees(&mine, 2, Liveness::Alive).await;
+        sees(&other, 1, Liveness::Alive).await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_its_task_shows() {
+        let Node { gossip, .. } = node(1, ClusterId::random());
+        assert!(!gossip.ended.is_cancelled());
+        gossip.task.abort();
+        gossip.ended().await;
+    }
+
+    #[tokio::test]
     async fn a_port_in_use_is_said_at_start() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
         let bind = taken.local_addr().expect("bound");
@@ -339,7 +380,7 @@ mod tests {
         let config =
             GossipConfig { bind, identity, cluster_id: ClusterId::random(), profile: GossipProfile::LAN, seed: 1 };
         let (sender, _events) = mpsc::channel(1);
-        let error = Gossip::start(config, sender).err().expect("refused");
+        let error = Gossip::start(config, Seeds::default().subscribe(), sender).err().expect("refused");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

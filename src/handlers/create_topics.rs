@@ -2,11 +2,11 @@
 
 use super::Handlers;
 use super::errors::{channel_code, controller_code};
-use crate::broker::topics::is_internal;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use rookery_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use rookery_protocol::topics::is_internal;
 use rookery_raft::controller::{
     ControllerRequest, ControllerResponse, CreateTopicsRequest as Create, NewTopic, TopicCreated,
 };

@@ -2,13 +2,13 @@
 
 use super::Handlers;
 use super::endpoints::{numbers, offline_replicas};
-use crate::broker::topics::{is_internal, is_legal_topic_name};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use rookery_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+use rookery_protocol::topics::{is_internal, is_legal_topic_name};
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::BTreeSet;
 

@@ -2,12 +2,13 @@
 
 use super::Handlers;
 use super::endpoints::alive_endpoint;
-use crate::broker::topics::GROUP_METADATA_TOPIC;
+use crate::coordinator::group::partition_of;
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::find_coordinator::Coordinator;
 use rookery_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use rookery_protocol::topics::GROUP_METADATA_TOPIC;
 use rookery_raft::ids::NodeId;
 use rookery_raft::image::MetadataImage;
 
@@ -25,10 +26,10 @@ pub async fn handle(
         // The first group of a cluster: the topic is made in the background, the client asks again.
         handlers.broker.create_group_metadata_topic();
     }
-    let named = |image: &MetadataImage| keys.iter().filter_map(|key| leader(handlers, image, key)).collect();
+    let named = |image: &MetadataImage| keys.iter().filter_map(|key| leader(image, key)).collect();
     let image = handlers.broker.settled_image(named).await;
     let mut coordinators: Vec<_> =
-        keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
+        keys.into_iter().map(|key| find(&image, connection, request.key_type, key)).collect();
     if version >= 4 {
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
@@ -44,18 +45,13 @@ pub async fn handle(
 }
 
 /// Who leads the partition that holds the group.
-fn leader(handlers: &Handlers, image: &MetadataImage, group: &str) -> Option<NodeId> {
+fn leader(image: &MetadataImage, group: &str) -> Option<NodeId> {
     let topic = image.topics.by_name(GROUP_METADATA_TOPIC)?;
-    topic.partition(handlers.groups.partition_for(group)).map(|p| p.leader)
+    let partitions = i32::try_from(topic.partitions.len()).expect("partition numbers are i32");
+    topic.partition(partition_of(group, partitions)).map(|p| p.leader)
 }
 
-fn find(
-    handlers: &Handlers,
-    image: &MetadataImage,
-    connection: &ConnectionInfo,
-    kind: i8,
-    key: SmolStr,
-) -> Coordinator {
+fn find(image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolStr) -> Coordinator {
     let refused = |error: ErrorCode, message: &str| Coordinator {
         key: key.clone(),
         node_id: -1,
@@ -70,7 +66,7 @@ fn find(
         _ => return refused(ErrorCode::InvalidRequest, "the key type is neither group nor transaction"),
     }
     let unavailable = || refused(ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorNotAvailable.message());
-    let coordinator = leader(handlers, image, &key);
+    let coordinator = leader(image, &key);
     match coordinator.and_then(|id| alive_endpoint(image, id, &connection.listener)) {
         None => unavailable(),
         Some(endpoint) => Coordinator {

@@ -2,7 +2,6 @@
 
 use super::Handlers;
 use super::endpoints::{alive_endpoint, endpoint, numbers, offline_replicas};
-use crate::broker::topics::{GROUP_METADATA_TOPIC, is_internal, is_legal_topic_name};
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
@@ -10,6 +9,7 @@ use rookery_protocol::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use rookery_protocol::messages::{MetadataRequest, MetadataResponse};
+use rookery_protocol::topics::{GROUP_METADATA_TOPIC, is_internal, is_legal_topic_name};
 use rookery_raft::ids::{NodeId, TopicId};
 use rookery_raft::image::{MetadataImage, PartitionRegistration, TopicImage};
 use std::collections::BTreeSet;

@@ -170,3 +170,6 @@ impl RequestHandler for Handlers {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@
 
 use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
-use crate::broker::topics::is_internal;
 use crate::net::Handled;
 use crate::replica::{AppendOutcome, AppendRequest, ReplicaError, RequiredAcks};
 use crate::storage::{AppendInfo, AppendOrigin};
@@ -21,6 +20,7 @@ use rookery_protocol::messages::produce::{
     TopicProduceResponse,
 };
 use rookery_protocol::messages::{ProduceRequest, ProduceResponse};
+use rookery_protocol::topics::is_internal;
 use rookery_raft::ids::{LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::{MetadataImage, TopicImage};
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! One client connection: a reader that runs requests in order, a writer that answers in order.
 
+use super::activity::{Activity, Due};
 use super::budget::{RequestBudget, RequestBytes};
 use super::outgoing::Outgoing;
 use super::{ConnectionInfo, Handled, RequestHandler};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Bounds of one connection.
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub struct ConnectionLimits {
     /// Bytes of one frame.
     pub frame_bytes_max: usize,
-    /// Time without a request.
+    /// Time without a request, and without an answer that is due.
     pub idle_max: Duration,
 }
 
@@ -36,8 +37,8 @@ const READ_BUFFER_BYTES: usize = 8 << 10;
 /// After a stop was asked for, time for answers that are already due.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
-/// What became of a request, and the part of the budget that it holds until it is answered.
-type Answered = (Handled, RequestBytes);
+/// What became of a request, and what it holds until it is answered: its part of the budget, and the connection open.
+type Answered<'a> = (Handled, RequestBytes, Due<'a>);
 
 /// Why a connection ended, where that is worth a line.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +67,13 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let (input, mut output) = stream.split();
+    let activity = Activity::new();
     let (queue, mut responses) = mpsc::channel::<Answered>(IN_FLIGHT_MAX);
     let mut input = BufReader::with_capacity(READ_BUFFER_BYTES, input);
 
     let read = async {
         let result = tokio::select! {
-            result = read_requests(&mut input, info, handler, budget, limits, &queue) => result,
+            result = read_requests(&mut input, info, handler, budget, limits, &activity, &queue) => result,
             () = stop.cancelled() => Ok(()),
         };
         drop(queue); // the writer ends once all that is due is written
@@ -79,7 +81,7 @@ pub async fn run(
     };
     let write = async {
         let mut result = Ok(());
-        while let Some((handled, _bytes)) = responses.recv().await {
+        while let Some((handled, _bytes, _due)) = responses.recv().await {
             result = write_response(&mut output, handled).await;
             if result.is_err() {
                 break;
@@ -117,25 +119,27 @@ async fn both(
     }
 }
 
-async fn read_requests(
+async fn read_requests<'a>(
     input: &mut (impl AsyncRead + Unpin),
     info: &Arc<ConnectionInfo>,
     handler: &dyn RequestHandler,
     budget: &RequestBudget,
     limits: &ConnectionLimits,
-    queue: &mpsc::Sender<Answered>,
+    activity: &'a Activity,
+    queue: &mpsc::Sender<Answered<'a>>,
 ) -> Result<(), Ended> {
     loop {
-        let Some((frame, bytes)) = read_frame(input, budget, limits, queue).await? else {
+        let Some((frame, bytes)) = read_frame(input, budget, limits, activity).await? else {
             return Ok(());
         };
+        let due = activity.due();
         metrics::counter!("rookery_net_request_bytes_total").increment(frame.len() as u64 + 4);
         let handled = match handler.handle(info, frame).await {
             Handled::NoReply => continue,
             Handled::Close(reason) => return Err(Ended::Refused(reason)),
             handled => handled,
         };
-        if queue.send((handled, bytes)).await.is_err() {
+        if queue.send((handled, bytes, due)).await.is_err() {
             return Ok(()); // the writer failed and says so itself
         }
     }
@@ -146,17 +150,19 @@ async fn read_frame(
     input: &mut (impl AsyncRead + Unpin),
     budget: &RequestBudget,
     limits: &ConnectionLimits,
-    queue: &mpsc::Sender<Answered>,
+    activity: &Activity,
 ) -> Result<Option<(Bytes, RequestBytes)>, Ended> {
     let mut prefix = [0u8; 4];
     loop {
-        match timeout(limits.idle_max, input.read(&mut prefix[..1])).await {
+        // While an answer is due there is nothing to reckon with: look again later.
+        let idle_at = activity.idle_at(limits.idle_max).unwrap_or_else(|| Instant::now() + limits.idle_max);
+        match timeout_at(idle_at, input.read(&mut prefix[..1])).await {
             Ok(Ok(0)) => return Ok(None),
             Ok(read) => {
                 read?;
                 break;
             }
-            Err(_) if queue.capacity() < queue.max_capacity() => {} // answers are due: not idle
+            Err(_) if activity.idle_at(limits.idle_max).is_none_or(|at| at > Instant::now()) => {}
             Err(_) => return Err(Ended::Idle(limits.idle_max)),
         }
     }
@@ -228,7 +234,7 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
     use tokio_util::task::TaskTracker;
 
-    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes.
+    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes, `!` panics.
     #[derive(Default)]
     struct Echo {
         parked: Mutex<Vec<oneshot::Sender<()>>>,
@@ -259,6 +265,7 @@ mod tests {
                         )
                     }
                     Some(b'n') => Handled::NoReply,
+                    Some(b'!') => panic!("planted"),
                     Some(b'x') => Handled::Close("asked to".into()),
                     _ => reply(&frame),
                 }
@@ -276,17 +283,21 @@ mod tests {
     }
 
     async fn start() -> Fixture {
+        start_with(Duration::from_secs(60)).await
+    }
+
+    async fn start_with(idle_max: Duration) -> Fixture {
         let (echo, stop, tracker) = (Arc::new(Echo::default()), CancellationToken::new(), TaskTracker::new());
         let budget = RequestBudget::new(4 << 20);
         let config = NetConfig {
             connections_max: Arc::new(Semaphore::new(8)),
             budget: budget.clone(),
             frame_bytes_max: 3 << 20,
-            idle_max: Duration::from_secs(60),
+            idle_max,
         };
         let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
         let address = bound.address();
-        bound.serve(config, echo.clone(), &tracker, stop.clone());
+        tracker.spawn(bound.serve(config, echo.clone(), tracker.clone(), stop.clone()));
         Fixture { echo, address, budget, stop, tracker }
     }
 
@@ -343,6 +354,38 @@ mod tests {
         }
         assert_eq!(f.budget.in_use(), FRAME_STEP_BYTES);
         drop(client);
+        while f.budget.in_use() != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_the_writer_had_taken_was_closed_as_idle() {
+        let idle_max = Duration::from_millis(100);
+        let f = start_with(idle_max).await;
+        let mut client = TcpStream::connect(f.address).await.unwrap();
+        send(&mut client, b"p").await;
+        while f.echo.order.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(idle_max * 5).await;
+        f.echo.parked.lock().pop().unwrap().send(()).unwrap();
+        assert_eq!(receive(&mut client).await, b"p");
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "and then it is idle");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_connection_ends_that_one_and_gives_back_its_slot() {
+        let f = start().await;
+        let mut other = TcpStream::connect(f.address).await.unwrap();
+        // More than there are slots.
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(f.address).await.unwrap();
+            send(&mut client, b"!").await;
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        }
+        send(&mut other, b"a").await;
+        assert_eq!(receive(&mut other).await, b"a");
         while f.budget.in_use() != 0 {
             tokio::task::yield_now().await;
         }

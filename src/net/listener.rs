@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,21 +61,19 @@ impl BoundListener {
         self.address
     }
 
-    /// Serve in the tracker's tasks until the token is cancelled.
-    pub fn serve(
+    /// Serve until the token is cancelled, each connection in a task of the tracker. A panic in one of them ends that
+    /// connection only.
+    pub async fn serve(
         self,
         config: NetConfig,
         handler: Arc<dyn RequestHandler>,
-        tracker: &TaskTracker,
+        tasks: TaskTracker,
         stop: CancellationToken,
     ) {
-        let tasks = tracker.clone();
-        tracker.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = accept_all(self.listener, self.name, config, handler, tasks, stop.clone()) => {}
-            }
-        });
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accept_all(self.listener, self.name, config, handler, tasks, stop.clone()) => {}
+        }
     }
 }
 
@@ -145,11 +143,27 @@ async fn accept_all(
             Arc::new(ConnectionInfo { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), peer, listener: name.clone() });
         let (handler, budget, limits, stop) = (handler.clone(), config.budget.clone(), limits.clone(), stop.clone());
         tasks.spawn(async move {
-            metrics::gauge!("rookery_net_connections").increment(1);
+            let _open = Open::begin(slot);
             connection::run(stream, &info, handler.as_ref(), &budget, &limits, stop).await;
-            metrics::gauge!("rookery_net_connections").decrement(1);
-            drop(slot);
         });
+    }
+}
+
+/// A connection that counts, until its task ends in whatever way.
+struct Open {
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn begin(slot: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("rookery_net_connections").increment(1);
+        Self { _slot: slot }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("rookery_net_connections").decrement(1);
     }
 }
 

@@ -23,8 +23,9 @@
 //!   read.
 //!
 //! Bounds: connections of the node, bytes of a frame, bytes of all requests, requests in flight on a connection, time a
-//! frame may take to arrive, time an answer may take to be read, time without a request.
+//! frame may take to arrive, time an answer may take to be read, time without a request or an answer that is due.
 
+mod activity;
 mod budget;
 mod connection;
 mod listener;

@@ -25,6 +25,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct PeerServer {
     address: SocketAddr,
     shared: Arc<ServerShared>,
+    /// Cancelled with the end of the task that accepts.
+    ended: CancellationToken,
 }
 
 pub(super) struct ServerShared {
@@ -73,13 +75,23 @@ impl PeerServer {
             abort: CancellationToken::new(),
             request_bytes,
         });
-        shared.tracker.spawn(accept(listener, shared.clone()));
-        Ok(Self { address, shared })
+        let ended = CancellationToken::new();
+        let (accepting, at_end) = (accept(listener, shared.clone()), ended.clone().drop_guard());
+        shared.tracker.spawn(async move {
+            let _at_end = at_end;
+            accepting.await;
+        });
+        Ok(Self { address, shared, ended })
     }
 
     /// Where it listens, with the port that was chosen.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resolves when no more peers are accepted, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
     }
 
     /// Stops accepting and reading, lets requests that are being served finish for [`PeerConfig::shutdown_grace`], says goodbye

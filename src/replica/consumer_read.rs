@@ -8,8 +8,9 @@ use super::partition_leader::diverges;
 use super::purgatory::DelayedFetch;
 use crate::storage::{EpochEndOffset, PartitionLog, ReadLimit};
 use bytes::Bytes;
-use rookery_protocol::batch::{Record, RecordBatch};
+use rookery_protocol::batch::{BatchError, Record, RecordBatch};
 use rookery_raft::ids::LeaderEpoch;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One partition's part of a fetch answer.
@@ -169,13 +170,14 @@ impl Partition {
         if high_watermark < epoch_start {
             return Err(ReplicaError::OffsetNotAvailable);
         }
-        let batch = match spec {
-            OffsetSpec::Latest => return Ok(at(high_watermark)),
-            OffsetSpec::Timestamp(ms) => log.find_batch_by_timestamp(ms, high_watermark)?,
-            _ => log.find_batch_of_max_timestamp(high_watermark)?,
-        };
-        let Some(batch) = batch else { return Ok(FoundOffset::NONE) };
-        record_in(&log, batch, spec, offsets.log_start)
+        match spec {
+            OffsetSpec::Latest => Ok(at(high_watermark)),
+            OffsetSpec::Timestamp(ms) => first_record_reaching(&log, ms, offsets.log_start..high_watermark),
+            _ => match log.find_batch_of_max_timestamp(high_watermark)? {
+                Some(batch) => record_in(&log, parsed(batch)?, spec, offsets.log_start),
+                None => Ok(FoundOffset::NONE),
+            },
+        }
     }
 
     /// OffsetForLeaderEpoch (KIP-320): where an epoch ends in this leader's log.
@@ -191,14 +193,39 @@ impl Partition {
     }
 }
 
+/// The first record with a timestamp at or after the given one. A batch that the log start lies in may have had it below.
+fn first_record_reaching(log: &PartitionLog, ms: i64, mut offsets: Range<i64>) -> Result<FoundOffset, ReplicaError> {
+    while let Some(batch) = log.find_batch_by_timestamp(ms, offsets.clone())? {
+        let batch = parsed(batch)?;
+        let last_offset = batch.last_offset();
+        let found = record_in(log, batch, OffsetSpec::Timestamp(ms), offsets.start)?;
+        if found != FoundOffset::NONE {
+            return Ok(found);
+        }
+        offsets.start = last_offset + 1;
+    }
+    Ok(FoundOffset::NONE)
+}
+
+fn corrupt(error: &BatchError) -> ReplicaError {
+    ReplicaError::Storage(crate::storage::StorageError::Corrupt(error.to_string().into()))
+}
+
+fn parsed(batch: Bytes) -> Result<RecordBatch, ReplicaError> {
+    RecordBatch::parse(batch).map_err(|e| corrupt(&e))
+}
+
 /// The record that was searched for, in the batch that holds it.
-fn record_in(log: &PartitionLog, batch: Bytes, spec: OffsetSpec, log_start: i64) -> Result<FoundOffset, ReplicaError> {
-    let corrupt = |what: String| ReplicaError::Storage(crate::storage::StorageError::Corrupt(what.into()));
-    let batch = RecordBatch::parse(batch).map_err(|e| corrupt(e.to_string()))?;
+fn record_in(
+    log: &PartitionLog,
+    batch: RecordBatch,
+    spec: OffsetSpec,
+    log_start: i64,
+) -> Result<FoundOffset, ReplicaError> {
     let epoch = log.epoch_of(batch.last_offset()).unwrap_or(LeaderEpoch::NONE);
     let mut best: Option<Record> = None;
-    for record in batch.records(PLAIN_BYTES_MAX).map_err(|e| corrupt(e.to_string()))? {
-        let record = record.map_err(|e| corrupt(e.to_string()))?;
+    for record in batch.records(PLAIN_BYTES_MAX).map_err(|e| corrupt(&e))? {
+        let record = record.map_err(|e| corrupt(&e))?;
         if record.offset < log_start {
             continue;
         }
@@ -218,4 +245,83 @@ fn record_in(log: &PartitionLog, batch: Bytes, spec: OffsetSpec, log_start: i64)
         timestamp_ms: r.timestamp,
         leader_epoch: epoch,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::*;
+    use crate::replica::{AppendOutcome, ReplicaManager};
+    use crate::storage::MemoryStore;
+
+    fn append_at(manager: &ReplicaManager, timestamps: &[i64]) -> AppendOutcome {
+        let partition = manager.partition(P).expect("a replica");
+        partition.append_as_leader(batch(timestamps), acks_of_leader(LeaderEpoch::NONE)).expect("it leads")
+    }
+
+    /// Two batches, offsets 0 to 4, of epoch 0; all of it committed.
+    fn five_records() -> (Arc<MemoryStore>, Log, Arc<ReplicaManager>) {
+        let (store, mut log) = (store(), Log::new());
+        let manager = start(&store);
+        log.register(&manager, 1);
+        log.tell(&manager, &alone("t", TOPIC));
+        append_at(&manager, &[1000, 3000, 2000]);
+        append_at(&manager, &[4000, 2500]);
+        store.commit();
+        (store, log, manager)
+    }
+
+    fn found(offset: i64, timestamp_ms: i64, epoch: i32) -> Result<FoundOffset, ReplicaError> {
+        Ok(FoundOffset { offset, timestamp_ms, leader_epoch: LeaderEpoch(epoch) })
+    }
+
+    const ANY: LeaderEpoch = LeaderEpoch::NONE;
+
+    #[tokio::test]
+    async fn list_offsets_finds_both_ends_and_records_by_time() {
+        let (store, _log, manager) = five_records();
+        let find = |spec| manager.find_offset(P, ANY, spec);
+        assert_eq!(find(OffsetSpec::Earliest).await, found(0, -1, 0));
+        assert_eq!(find(OffsetSpec::Latest).await, found(5, -1, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(0, 1000, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(1500)).await, found(1, 3000, 0), "the first by offset, not by time");
+        assert_eq!(find(OffsetSpec::Timestamp(3001)).await, found(3, 4000, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(4001)).await, Ok(FoundOffset::NONE));
+        assert_eq!(find(OffsetSpec::MaxTimestamp).await, found(3, 4000, 0));
+        assert_eq!(find(OffsetSpec::Tiered).await, Ok(FoundOffset::NONE));
+
+        // What is not committed does not exist yet.
+        append_at(&manager, &[9000]);
+        assert_eq!(find(OffsetSpec::Latest).await, found(5, -1, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(5000)).await, Ok(FoundOffset::NONE));
+        assert_eq!(find(OffsetSpec::MaxTimestamp).await, found(3, 4000, 0));
+        store.commit();
+        assert_eq!(find(OffsetSpec::Latest).await, found(6, -1, 0));
+        assert_eq!(find(OffsetSpec::MaxTimestamp).await, found(5, 9000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_search_by_time_ended_at_the_batch_that_the_log_start_lies_in() {
+        let (store, _log, manager) = five_records();
+        manager.partition(P).expect("a replica").delete_records(2).unwrap();
+        store.commit();
+        let find = |spec| manager.find_offset(P, ANY, spec);
+        assert_eq!(find(OffsetSpec::Earliest).await, found(2, -1, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(2, 2000, 0));
+        assert_eq!(find(OffsetSpec::Timestamp(2600)).await, found(3, 4000, 0), "3000 is deleted");
+    }
+
+    #[tokio::test]
+    async fn list_offsets_holds_the_leader_epoch_that_it_is_asked_with() {
+        let (_store, mut log, manager) = five_records();
+        log.tell(&manager, &[change_of(1, ME)]);
+        let find = |epoch| manager.find_offset(P, LeaderEpoch(epoch), OffsetSpec::Earliest);
+        assert_eq!(find(1).await, found(0, -1, 0));
+        assert_eq!(find(0).await, Err(ReplicaError::FencedLeaderEpoch));
+        assert_eq!(find(2).await, Err(ReplicaError::UnknownLeaderEpoch));
+        log.tell(&manager, &[change_of(2, rookery_raft::ids::NodeId::NONE)]);
+        assert_eq!(find(2).await, Err(ReplicaError::NotLeaderOrFollower));
+        let nowhere = manager.find_offset(Q, ANY, OffsetSpec::Earliest);
+        assert_eq!(nowhere.await, Err(ReplicaError::NotLeaderOrFollower));
+    }
 }

@@ -16,6 +16,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The kind of a follower's fetch on the lane `Replication`.
@@ -43,6 +44,7 @@ pub struct FetchTask {
     fetcher: Arc<Mutex<Fetcher>>,
     wake: Arc<Notify>,
     stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl FetchTask {
@@ -57,13 +59,18 @@ impl FetchTask {
         let stop = CancellationToken::new();
         let stream = Stream { source, fetcher: fetcher.clone(), wake: wake.clone(), surroundings };
         let stopped = stop.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = stream.run() => {}
             }
         });
-        FetchTask { fetcher, wake, stop }
+        FetchTask { fetcher, wake, stop, task }
+    }
+
+    /// Whether the stream is over though nobody ended it: it panicked.
+    pub fn is_broken(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Follow a partition in a term.

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`replica_manager`] | every replica of this broker, as the metadata wants them; retention, checkpoints, long poll |
+//! | `strays` | which logs on this disk are nobody's, and when that is certain |
 //! | [`partition`] | one replica: its role, what protects what |
 //! | [`leader`], [`isr`], [`high_watermark`] | what a leader knows of its followers, pure |
 //! | [`partition_leader`], [`consumer_read`] | what a leader answers producers, followers, consumers |
@@ -36,6 +37,9 @@ pub mod replica_service;
 pub mod replica_session;
 #[cfg(test)]
 mod simulation;
+mod strays;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 pub use error::ReplicaError;

@@ -12,6 +12,8 @@
 //! - **Metadata from before this life is not acted on**: until an image holds the registration that this process knows as
 //!   its own, images are kept and nothing is opened by them. (An older one may name this broker leader of a term whose
 //!   unsynced tail the last life lost: architecture, invariant 5.) Then all that was missed is applied at once.
+//! - **What the store has not taken yet** ([`Unfinished`]): logs to be made, and logs to be deleted. Each publication that is
+//!   acted on tries at once; the periodic task tries again. Which logs go, and why that is safe: [`super::strays`].
 //! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
 //! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
 //!
@@ -31,12 +33,13 @@ use super::leader::{BrokerView, IsrProposal, PartitionState};
 use super::partition::{Applied, Clock, Partition, PartitionEvents, ReplicaConfig, ReplicaContext, Role};
 use super::purgatory::DelayedFetch;
 use super::replica_service::{ReplicaService, Replicas};
+use super::strays::stray;
 use crate::peer::PeerPool;
 use crate::storage::{LogClass, LogDirectory, ReadLimit, StorageError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
-use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
@@ -104,6 +107,14 @@ struct Events {
     manager: OnceLock<Weak<ReplicaManager>>,
 }
 
+/// Where the store does not hold what the metadata wants.
+struct Unfinished {
+    /// Assigned, and without a log: the store was busy, or offline.
+    missing: BTreeSet<TopicIdPartition>,
+    /// The store may hold logs of other partitions: it was opened, or did not take a deletion.
+    strays: bool,
+}
+
 /// Every replica of this broker.
 pub struct ReplicaManager {
     config: ReplicaManagerConfig,
@@ -118,10 +129,12 @@ pub struct ReplicaManager {
     streams: Mutex<BTreeMap<NodeId, FetchTask>>,
     isr: Arc<IsrQueue>,
     store_failure: watch::Sender<Option<StorageError>>,
+    /// Marked after every change of who leads here.
+    leaderships: watch::Sender<()>,
     /// The newest image, acted on or not; `image` is the last that was.
     publishing: Mutex<Arc<MetadataImage>>,
-    /// Assigned, and without a log; written while `publishing` is held.
-    missing: Mutex<BTreeSet<TopicIdPartition>>,
+    /// Written while `publishing` is held.
+    unfinished: Mutex<Unfinished>,
     /// Searches by time unpack batches: a few at once, however many are asked for.
     searches: Arc<Semaphore>,
     me: OnceLock<Weak<ReplicaManager>>,
@@ -152,8 +165,9 @@ impl ReplicaManager {
             streams: Mutex::default(),
             isr: Arc::default(),
             store_failure: watch::Sender::new(None),
+            leaderships: watch::Sender::new(()),
             publishing: Mutex::new(MetadataImage::empty()),
-            missing: Mutex::default(),
+            unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true }),
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
             me: OnceLock::new(),
         });
@@ -176,6 +190,22 @@ impl ReplicaManager {
     /// Told when the store fails; the owner reopens it and calls [`store_reopened`](Self::store_reopened).
     pub fn store_failure(&self) -> watch::Receiver<Option<StorageError>> {
         self.store_failure.subscribe()
+    }
+
+    /// Marked after every change of what this broker leads; [`led`](Self::led) says what it is by then.
+    pub fn leaderships(&self) -> watch::Receiver<()> {
+        self.leaderships.subscribe()
+    }
+
+    /// The partitions of a topic that this broker leads now, and in which epochs.
+    pub fn led(&self, topic_id: TopicId) -> BTreeMap<i32, LeaderEpoch> {
+        let of_topic = |partition| TopicIdPartition { topic_id, partition };
+        let table = self.table.load();
+        let led = table.range(of_topic(0)..=of_topic(i32::MAX)).filter_map(|(id, partition)| match partition.role() {
+            (Role::Leader, epoch) => Some((id.partition, epoch)),
+            _ => None,
+        });
+        led.collect()
     }
 
     /// The controller confirmed the heartbeat that was sent at `sent`.
@@ -221,12 +251,14 @@ impl ReplicaManager {
             partition.store_reopened(log);
         }
         self.directory.store(directory);
+        self.unfinished.lock().strays = true;
         self.store_failure.send_replace(None);
         for id in self.table.load().keys() {
             if let Some(registration) = image.partition(*id) {
                 self.apply(&image, *id, registration);
             }
         }
+        self.delete_strays(&image);
         Ok(())
     }
 
@@ -245,7 +277,7 @@ impl ReplicaManager {
         counts
     }
 
-    /// Look after lag, checkpoints and retention until told to stop.
+    /// Look after lag, checkpoints and retention until told to stop, or until something under it broke.
     pub async fn run(self: Arc<Self>, channel: Arc<dyn IsrChannel>, stop: CancellationToken) {
         let replicas: Arc<dyn Replicas> = self.clone();
         let (isr, context) = (self.isr.clone(), self.context.clone());
@@ -265,7 +297,11 @@ impl ReplicaManager {
                 () = stop.cancelled() => return,
                 () = &mut proposing => return,
                 _ = lag.tick() => {
-                    self.retry_missing();
+                    if let Some(source) = self.broken_stream() {
+                        tracing::error!(leader = %source, "the task that fetches from a leader has panicked");
+                        return;
+                    }
+                    self.retry_unfinished();
                     self.check_lag();
                 }
                 _ = checkpoint.tick() => self.checkpoint(),
@@ -282,6 +318,10 @@ impl ReplicaManager {
                 }
             }
         }
+    }
+
+    fn broken_stream(&self) -> Option<NodeId> {
+        self.streams.lock().iter().find(|(_, stream)| stream.is_broken()).map(|(source, _)| *source)
     }
 
     fn check_lag(&self) {
@@ -412,8 +452,7 @@ impl ReplicaManager {
 
     /// Bring everything from the last image that was acted on to this one. Caller holds `publishing`.
     fn act_on(&self, image: &Arc<MetadataImage>, delta: Option<&MetadataDelta>) {
-        let registered = image.cluster.broker(self.config.node).map(|broker| broker.epoch());
-        if registered != Some(self.context.broker_epoch()) {
+        if !self.holds_this_life(image) {
             return;
         }
         let last = self.image.load_full();
@@ -427,6 +466,7 @@ impl ReplicaManager {
         };
         self.image.store(image.clone());
         self.apply_changes(image, &delta.local_changes(self.config.node));
+        self.delete_strays(image);
         if !delta.cluster.is_empty() || !delta.configs.is_empty() {
             self.refresh_leaders(image);
         }
@@ -445,7 +485,8 @@ impl ReplicaManager {
                 self.unfollow(*id, None);
                 partition.store_failed(); // whoever waits here is told to look elsewhere
                 if let Err(error) = self.directory.load().delete(id) {
-                    tracing::warn!(partition = %id, %error, "a deleted log is still there; it goes with the next start");
+                    tracing::warn!(partition = %id, %error, "the log of a deleted replica is still there; trying again");
+                    self.unfinished.lock().strays = true;
                 }
                 tracing::info!(partition = %id, "replica deleted");
             }
@@ -461,40 +502,79 @@ impl ReplicaManager {
                 }
                 Err(error) => {
                     tracing::error!(partition = %id, %error, "no log for a new replica yet; trying again");
-                    self.missing.lock().insert(**id);
+                    self.unfinished.lock().missing.insert(**id);
                 }
             }
         }
         self.table.store(Arc::new(table));
+        self.leaderships.send_replace(());
         for (id, change) in kept {
             self.apply(image, *id, &change.new);
         }
     }
 
-    /// Replicas whose log could not be made when they were assigned: the store was busy, or offline.
-    fn retry_missing(&self) {
-        if self.missing.lock().is_empty() {
-            return;
+    /// What the store did not take when the metadata said it.
+    pub(crate) fn retry_unfinished(&self) {
+        {
+            let unfinished = self.unfinished.lock();
+            if unfinished.missing.is_empty() && !unfinished.strays {
+                return;
+            }
         }
         let _publishing = self.publishing.lock();
         let image = self.image.load_full();
-        for id in std::mem::take(&mut *self.missing.lock()) {
+        self.make_missing(&image);
+        self.delete_strays(&image);
+    }
+
+    /// Caller holds `publishing`.
+    fn make_missing(&self, image: &MetadataImage) {
+        let missing = std::mem::take(&mut self.unfinished.lock().missing);
+        for id in missing {
             let Some(registration) = image.partition(id).filter(|r| r.replicas.contains(&self.config.node)) else {
                 continue;
             };
-            match self.directory.load().get_or_create(id, log_class(&image, id)) {
+            match self.directory.load().get_or_create(id, log_class(image, id)) {
                 Ok(log) => {
                     let mut table = Table::clone(&self.table.load());
                     table.entry(id).or_insert_with(|| Partition::new(log, Arc::clone(&self.context)));
                     self.table.store(Arc::new(table));
-                    self.apply(&image, id, registration);
+                    self.apply(image, id, registration);
                 }
                 Err(error) => {
                     tracing::debug!(partition = %id, %error, "still no log for a new replica");
-                    self.missing.lock().insert(id);
+                    self.unfinished.lock().missing.insert(id);
                 }
             }
         }
+    }
+
+    /// Delete logs that are not of this broker's replicas. `image` was acted on; caller holds `publishing`.
+    fn delete_strays(&self, image: &MetadataImage) {
+        if !self.unfinished.lock().strays || !self.holds_this_life(image) {
+            return;
+        }
+        let directory = self.directory.load_full();
+        let mut left = false;
+        for log in directory.logs() {
+            let id = log.topic_id_partition();
+            let Some(why) = stray(image, self.config.node, id) else { continue };
+            let bytes = log.size_bytes();
+            match directory.delete(&id) {
+                Ok(()) => tracing::info!(partition = %id, bytes, why = why.as_str(), "deleted a stray log"),
+                Err(error) => {
+                    left = true;
+                    tracing::debug!(partition = %id, %error, "a stray log is still there");
+                }
+            }
+        }
+        self.unfinished.lock().strays = left;
+    }
+
+    /// Whether an image holds the registration that this process knows as its own.
+    fn holds_this_life(&self, image: &MetadataImage) -> bool {
+        let epoch = self.context.broker_epoch();
+        epoch != BrokerEpoch::UNKNOWN && image.cluster.broker(self.config.node).map(|b| b.epoch()) == Some(epoch)
     }
 
     /// Bring one replica to its registration.
@@ -517,6 +597,7 @@ impl ReplicaManager {
             Ok(Applied::StillLeader | Applied::Nothing) => {}
             Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),
         }
+        self.leaderships.send_replace(());
     }
 
     fn follow(&self, id: TopicIdPartition, leader: NodeId, term: LeaderEpoch, position: super::fetcher::FetchPosition) {
@@ -650,6 +731,7 @@ impl PartitionEvents for Events {
         for partition in manager.table.load().values() {
             partition.store_failed();
         }
+        manager.leaderships.send_replace(());
         let first = manager.store_failure.send_if_modified(|failure| {
             let first = failure.is_none();
             *failure = Some(error.clone());
@@ -703,3 +785,6 @@ fn log_class(image: &MetadataImage, id: TopicIdPartition) -> LogClass {
     let number = |name| image.topic_number(&topic.name, name);
     LogClass::of(image.is_compacted(&topic.name), number("retention.ms"), number("retention.bytes"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,11 @@
 //! 5. The broker registers, catches up, is unfenced. Kafka's listeners are served from 4 on: a client that is early is told
 //!    to look elsewhere or to wait, as the metadata says.
 //!
+//! # What must not end
+//!
+//! The tasks without which a node would be half alive are watched (`vital`): one that ends before the node stops ends the
+//! node, with one line and a non-zero exit code.
+//!
 //! # Stop
 //!
 //! Leadership of partitions is handed over ([`crate::broker::Lifecycle`]), then that of the quorum; then listeners, groups, replicas,
@@ -21,6 +26,7 @@ mod node;
 mod publishers;
 mod store_keeper;
 mod view;
+mod vital;
 
 pub use clock::NodeClock;
 pub use node::{Node, StartError};

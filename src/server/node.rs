@@ -4,6 +4,7 @@ use super::hooks::{DirectoryReports, Hooks};
 use super::publishers::Addresses;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
+use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
     Broker, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
@@ -70,6 +71,14 @@ pub enum StartError {
     /// The metadata log.
     #[error("{0}")]
     Metadata(String),
+    /// Something that has to run as long as the node does has ended.
+    #[error("{task}: {why}; the node cannot go on without it")]
+    Vital {
+        /// What.
+        task: &'static str,
+        /// In words.
+        why: String,
+    },
 }
 
 /// What this build can replay.
@@ -102,7 +111,8 @@ pub struct Node {
     /// Ends the HTTP API, last of all.
     stop_http: CancellationToken,
     tracker: TaskTracker,
-    http: Option<JoinHandle<io::Result<()>>>,
+    vital: Vital,
+    http: Option<JoinHandle<()>>,
 }
 
 /// The broker's half of a node, from the moment the cluster is known.
@@ -127,18 +137,18 @@ impl Node {
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
         let directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
         let listeners = bind_listeners(&config).await?;
-        let (node, mut failure) = Node::start(config.clone(), &directory, prometheus).await?;
+        let node = Node::start(config.clone(), &directory, prometheus).await?;
         tokio::pin!(stop);
         let mut gossip = None;
         let mut broker = None;
         let ended = tokio::select! {
             () = &mut stop => Ok(()),
-            failed = wait_for_failure(&mut failure) => Err(failed),
+            ended = node.vital.ended() => Err(ended),
             started = node.start_broker(directory, listeners, &mut gossip, &mut broker) => match started {
                 Err(error) => Err(error),
                 Ok(()) => tokio::select! {
                     () = &mut stop => Ok(()),
-                    failed = wait_for_failure(&mut failure) => Err(failed),
+                    ended = node.vital.ended() => Err(ended),
                 },
             },
         };
@@ -154,7 +164,8 @@ impl Node {
         config: Arc<ServerConfig>,
         directory: &DataDirectory,
         prometheus: PrometheusHandle,
-    ) -> Result<(Node, watch::Receiver<Option<String>>), StartError> {
+    ) -> Result<Node, StartError> {
+        let vital = Vital::new();
         let clock = NodeClock::start();
         let me = QuorumNodeId { node_id: config.node_id, directory_id: directory.directory_id() };
         let incarnation = IncarnationId::random();
@@ -166,9 +177,6 @@ impl Node {
             broker_epoch: BrokerEpoch::UNKNOWN,
         });
         let book = AddressBook::new();
-        for voter in config.voters.iter().filter(|v| v.node_id != me.node_id) {
-            book.set(voter.node_id, voter.address.to_string(), None);
-        }
         let events = PeerEvents::new();
         let peer_config = PeerConfig::default();
         let jitter = Arc::new(rand::random::<f64>);
@@ -195,6 +203,7 @@ impl Node {
             };
             ListenerError { address: peer_address.to_string(), reason }
         })?;
+        tokio::spawn(vital.task("the peer listener", server.ended()));
 
         let view = Arc::new(View {
             node: me.node_id,
@@ -212,36 +221,50 @@ impl Node {
             Some(address) => {
                 let listener = crate::net::listen(address.bind_address()).await?;
                 tracing::info!(%address, "HTTP admin API");
-                Some(tokio::spawn(crate::admin::serve(listener, view.clone(), view.clone(), stop_http.clone())))
+                let serving = crate::admin::serve(listener, view.clone(), view.clone(), stop_http.clone());
+                Some(tokio::spawn(vital.task("the HTTP admin API", async move {
+                    if let Err(error) = serving.await {
+                        tracing::error!(%error, "the HTTP admin API failed");
+                    }
+                })))
             }
         };
 
-        tracker.spawn(departures.clone().follow(followed, stop.clone()));
+        tracker.spawn(vital.task("the watch over departures", departures.clone().follow(followed, stop.clone())));
         let publishers = Arc::new(LatePublishers::default());
-        let first_seeds = config.voters.iter().filter(|v| v.node_id != me.node_id);
-        let seeds: BTreeMap<_, _> = first_seeds.map(|v| (v.node_id, v.address.to_string())).collect();
-        let (seeds_sender, seeds) = watch::channel(seeds);
-        let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
+        let others = config.voters.iter().filter(|v| v.node_id != me.node_id);
+        let voters = others.map(|v| (v.node_id, v.address.to_string())).collect();
+        let addresses = Arc::new(Addresses::new(me.node_id, voters, book));
+        let seeds = addresses.seeds();
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
         let early: Vec<Arc<dyn MetadataPublisher>> = vec![addresses, departures.clone()];
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, early, publishers: &publishers };
-        let failure = match config.voters.iter().any(|v| v.node_id == me.node_id) {
+        match config.voters.iter().any(|v| v.node_id == me.node_id) {
             true => {
-                let (quorum, failure) = opening.voter().await?;
+                let quorum = opening.voter().await?;
+                let mut leadership = quorum.leadership();
+                tokio::spawn(vital.failure("the metadata quorum", async move {
+                    let failed = leadership.wait_for(|l| l.failure.is_some()).await;
+                    failed.ok().and_then(|l| l.failure.clone()).unwrap_or_else(|| "its tasks have ended".to_owned())
+                }));
                 let watch =
                     FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone(), departures.clone());
-                tracker.spawn(watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone()));
+                let watching = watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone());
+                tracker.spawn(vital.task("the failure watch", watching));
                 metadata.open(LocalMetadata::Voter { quorum, watch });
-                failure
             }
             false => {
-                let (observer, failure) = opening.observer()?;
+                let observer = opening.observer()?;
+                let mut status = observer.status();
+                tokio::spawn(vital.failure("the metadata observer", async move {
+                    let failed = status.wait_for(|s| s.failure.is_some()).await;
+                    failed.ok().and_then(|s| s.failure.clone()).unwrap_or_else(|| "its task has ended".to_owned())
+                }));
                 let voters = config.voters.iter().map(|v| v.node_id).collect();
                 metadata.open(LocalMetadata::Observer { observer, voters, believed: AtomicUsize::new(0) });
-                failure
             }
-        };
-        let node = Node {
+        }
+        Ok(Node {
             config,
             metadata,
             publishers,
@@ -258,9 +281,9 @@ impl Node {
             stop,
             stop_http,
             tracker,
+            vital,
             http,
-        };
-        Ok((node, failure))
+        })
     }
 
     /// Wait for the cluster; then gossip and, on a broker, everything that serves clients.
@@ -298,8 +321,7 @@ impl Node {
 
         let replicas =
             ReplicaManager::new(self.replica_config(), log_directory, clock.clone(), self.pool.clone(), rand::random());
-        let group_log = Arc::new(ReplicaLog::new(replicas.clone()));
-        let groups = Arc::new(GroupCoordinator::new(group_log.clone(), self.group_config(), rand::random::<u64>));
+        let groups = Arc::new(GroupCoordinator::new(self.group_config(), rand::random::<u64>));
         let channel = ControllerChannel::new(self.config.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
         let reports = Arc::new(DirectoryReports::new(store.clone(), replicas.clone()));
@@ -325,11 +347,13 @@ impl Node {
         self.view.broker.get_or_init(|| life.state());
         self.view.replicas.get_or_init(|| replicas.clone());
         self.replica_lane.open(replicas.clone());
-        let elections = GroupElections::new(self.config.node_id, group_log, groups.clone());
-        self.publishers.begin(vec![replicas.clone(), Arc::new(elections)]);
+        let elections = Arc::new(GroupElections::new(replicas.clone(), groups.clone()));
+        self.publishers.begin(vec![replicas.clone(), elections.clone()]);
 
-        let (stop, tracker) = (&self.stop, &self.tracker);
-        tracker.spawn(replicas.clone().run(Arc::new(channel.clone()), stop.clone()));
+        let (stop, tracker, vital) = (&self.stop, &self.tracker, &self.vital);
+        tokio::spawn(vital.task("the commit thread", store.broken().cancelled_owned()));
+        tracker.spawn(vital.task("the group elections", elections.run(stop.clone())));
+        tracker.spawn(vital.task("the replicas", replicas.clone().run(Arc::new(channel.clone()), stop.clone())));
         let keeper = StoreKeeper {
             store: store.clone(),
             logs,
@@ -339,7 +363,7 @@ impl Node {
             channel: channel.clone(),
             registration: registration.subscribe(),
         };
-        tracker.spawn(keeper.run(stop.clone()));
+        tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
         let metadata = Arc::new(self.metadata.clone());
         let departures = self.departures.clone();
@@ -354,10 +378,11 @@ impl Node {
         };
         for listener in listeners {
             tracing::info!(address = %listener.address(), "Kafka listener");
-            listener.serve(net.clone(), handlers.clone(), tracker, stop.clone());
+            let serving = listener.serve(net.clone(), handlers.clone(), tracker.clone(), stop.clone());
+            tracker.spawn(vital.task("a Kafka listener", serving));
         }
         let leave = CancellationToken::new();
-        let life = tokio::spawn(life.run(leave.clone()));
+        let life = tokio::spawn(vital.task("the broker's lifecycle", life.run(leave.clone())));
         *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
         Ok(())
     }
@@ -391,15 +416,15 @@ impl Node {
             address,
         };
         let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
-        let gossip = Gossip::start(config, self.gossip_events.clone()).map_err(|e| {
+        let gossip = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone()).map_err(|e| {
             let reason = match e.kind() {
                 io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
                 _ => e.to_string(),
             };
             ListenerError { address: bind.to_string(), reason }
         })?;
+        tokio::spawn(self.vital.task("the gossip", gossip.ended()));
         self.view.gossip.get_or_init(|| gossip.view());
-        gossip.set_seeds(self.seeds.borrow().clone());
         Ok(gossip)
     }
 
@@ -431,7 +456,6 @@ impl Node {
             size_max: groups.size_max,
             offset_metadata_bytes_max: groups.metadata_bytes_max,
             offsets_retention: groups.offsets_retention,
-            offsets_topic_partitions: groups.offsets_partitions,
             ..GroupConfig::default()
         }
     }
@@ -463,6 +487,7 @@ impl Node {
     /// Leave in order; each step has a bound.
     async fn shut_down(self, broker: Option<BrokerHalf>, gossip: Option<Gossip>) {
         tracing::info!("stopping");
+        self.vital.let_go();
         if let Some(gossip) = &gossip {
             gossip.announce_leaving();
         }
@@ -535,7 +560,7 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
-    async fn voter(&self) -> Result<(MetadataQuorum, watch::Receiver<Option<String>>), StartError> {
+    async fn voter(&self) -> Result<MetadataQuorum, StartError> {
         let path = self.directory.path().join("quorum");
         let log = blocking(move || QuorumLog::open(&path, MARK_INTERVAL)).await?;
         let log = log.map_err(|e| StartError::Metadata(e.to_string()))?;
@@ -561,41 +586,14 @@ impl OpenMetadata<'_> {
             publishers: self.all_publishers(),
             controller: Controller::new(controller, rand::random()),
         };
-        let quorum: MetadataQuorum =
-            MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))?;
-        let (sender, failure) = watch::channel(None);
-        let mut leadership = quorum.leadership();
-        tokio::spawn(async move {
-            if let Ok(failed) = leadership.wait_for(|l| l.failure.is_some()).await {
-                sender.send_replace(failed.failure.clone());
-            }
-            sender.closed().await;
-        });
-        Ok((quorum, failure))
+        MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))
     }
 
-    fn observer(&self) -> Result<(MetadataObserver, watch::Receiver<Option<String>>), StartError> {
+    fn observer(&self) -> Result<MetadataObserver, StartError> {
         let config = ObserverConfig::new(self.me, self.voters(), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
-        let observer: MetadataObserver =
-            MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
-                .map_err(|e| StartError::Metadata(e.to_string()))?;
-        let (sender, failure) = watch::channel(None);
-        let mut status = observer.status();
-        tokio::spawn(async move {
-            if let Ok(failed) = status.wait_for(|s| s.failure.is_some()).await {
-                sender.send_replace(failed.failure.clone());
-            }
-            sender.closed().await;
-        });
-        Ok((observer, failure))
-    }
-}
-
-async fn wait_for_failure(failure: &mut watch::Receiver<Option<String>>) -> StartError {
-    match failure.wait_for(Option::is_some).await {
-        Ok(failed) => StartError::Metadata(failed.clone().unwrap_or_default()),
-        Err(_) => std::future::pending().await,
+        MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
+            .map_err(|e| StartError::Metadata(e.to_string()))
     }
 }
 

@@ -55,17 +55,27 @@ impl MetadataPublisher for LatePublishers {
     }
 }
 
-/// Keeps the addresses of other nodes: for connections, and for gossip to greet.
+/// Keeps the addresses of other nodes, for connections and for gossip to greet: those of the command line's voters, and over
+/// them what the brokers registered last. Who is unregistered is forgotten.
 pub struct Addresses {
     me: NodeId,
+    voters: BTreeMap<NodeId, String>,
     book: AddressBook,
     seeds: watch::Sender<BTreeMap<NodeId, String>>,
 }
 
 impl Addresses {
-    /// `seeds` begins with the voters of the command line.
-    pub fn new(me: NodeId, book: AddressBook, seeds: watch::Sender<BTreeMap<NodeId, String>>) -> Self {
-        Self { me, book, seeds }
+    /// Knows the other voters of the command line.
+    pub fn new(me: NodeId, voters: BTreeMap<NodeId, String>, book: AddressBook) -> Self {
+        for (id, address) in &voters {
+            book.set(*id, address.as_str(), None);
+        }
+        Self { me, seeds: watch::Sender::new(voters.clone()), voters, book }
+    }
+
+    /// Where gossip may greet whom, as it changes.
+    pub fn seeds(&self) -> watch::Receiver<BTreeMap<NodeId, String>> {
+        self.seeds.subscribe()
     }
 }
 
@@ -78,17 +88,74 @@ impl MetadataPublisher for Addresses {
         if delta.cluster.is_empty() {
             return;
         }
-        let mut seeds = self.seeds.borrow().clone();
+        let (mut peers, mut seeds) = (self.voters.clone(), self.voters.clone());
         for broker in image.cluster.brokers().filter(|b| b.id() != self.me) {
-            self.book.set(broker.id(), broker.record.peer_address.to_string(), None);
+            peers.insert(broker.id(), broker.record.peer_address.to_string());
             if let Some(gossip) = &broker.record.gossip_address {
                 seeds.insert(broker.id(), gossip.to_string());
             }
+        }
+        for gone in self.book.nodes().into_iter().filter(|id| !peers.contains_key(id)) {
+            self.book.remove(gone);
+        }
+        for (id, address) in peers {
+            self.book.set(id, address, None);
         }
         self.seeds.send_if_modified(|now| {
             let changed = *now != seeds;
             *now = seeds;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rookery_raft::ids::{BrokerEpoch, IncarnationId, MetadataOffset};
+    use rookery_raft::record::{Address, MetadataRecord, RegisterBroker};
+
+    fn registered(id: i32, epoch: i64, port: u16) -> MetadataRecord {
+        let address = Address { host: "h".into(), port };
+        MetadataRecord::RegisterBroker(RegisterBroker {
+            id: NodeId(id),
+            epoch: BrokerEpoch(epoch),
+            incarnation: IncarnationId::NONE,
+            previous_epoch: BrokerEpoch::UNKNOWN,
+            listeners: vec![],
+            peer_address: address.clone(),
+            gossip_address: Some(address),
+            rack: None,
+            features: BTreeMap::new(),
+            directories: vec![],
+            is_controller: false,
+        })
+    }
+
+    #[test]
+    fn seeds_follow_brokers_that_register_move_and_are_forgotten() {
+        let voters = BTreeMap::from([(NodeId(2), "first:1".to_owned())]);
+        let book = AddressBook::new();
+        let addresses = Addresses::new(NodeId(1), voters, book.clone());
+        let seeds = addresses.seeds();
+        let mut image = MetadataImage::empty();
+        let mut see = |record: MetadataRecord| {
+            let mut delta = MetadataDelta::new(image.clone());
+            delta.replay(MetadataOffset(image.offset.0 + 1), &record).expect("a sound record");
+            image = Arc::new(delta.apply());
+            addresses.on_metadata_update(&delta, &image);
+            let seeds: Vec<String> = seeds.borrow().iter().map(|(id, at)| format!("{id}@{at}")).collect();
+            let peers: Vec<String> =
+                book.nodes().iter().map(|id| format!("{id}@{}", book.get(*id).expect("an entry").address)).collect();
+            assert_eq!(seeds, peers);
+            seeds
+        };
+        assert_eq!(see(registered(1, 1, 1)), ["2@first:1"], "not itself");
+        assert_eq!(see(registered(3, 2, 3)), ["2@first:1", "3@h:3"], "a broker that came later");
+        assert_eq!(see(registered(2, 3, 22)), ["2@h:22", "3@h:3"], "a voter that moved");
+        assert_eq!(see(registered(3, 4, 33)), ["2@h:22", "3@h:33"], "a broker that moved");
+        let forget = |id, epoch| MetadataRecord::UnregisterBroker { id: NodeId(id), epoch: BrokerEpoch(epoch) };
+        assert_eq!(see(forget(3, 4)), ["2@h:22"]);
+        assert_eq!(see(forget(2, 3)), ["2@first:1"], "a voter stays one");
     }
 }

@@ -10,6 +10,7 @@ use crate::replica::ReplicaManager;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
+use rookery_protocol::error::ErrorCode;
 use rookery_raft::ids::NodeId;
 use rookery_raft::image::MetadataImage;
 use std::collections::BTreeMap;
@@ -115,17 +116,16 @@ impl NodeView for View {
 impl NodeActions for View {
     fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>> {
         let admin = self.admin.clone();
-        async move {
-            admin.replace_voter(NodeId(request.node_id)).await.map_err(|error| {
-                let detail = error.to_string();
-                match error {
-                    ReplaceError::NoVoter(_) => Problem::not_found(detail),
-                    ReplaceError::NoController(_) => Problem::unavailable(detail),
-                    ReplaceError::Failed(_) => Problem::conflict(detail),
-                }
-            })
-        }
-        .boxed()
+        async move { admin.replace_voter(NodeId(request.node_id)).await.map_err(|error| problem(&error)) }.boxed()
+    }
+}
+
+fn problem(error: &ReplaceError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        ReplaceError::NoVoter(_) => Problem::not_found(detail).kafka(ErrorCode::VoterNotFound),
+        ReplaceError::NoController(_) => Problem::unavailable(detail).kafka(ErrorCode::NotController),
+        ReplaceError::Failed(_) => Problem::conflict(detail),
     }
 }
 
@@ -177,4 +177,17 @@ fn partitions(image: &MetadataImage) -> PartitionSummary {
         }
     }
     summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kafkas_name_of_an_error_was_never_told() {
+        let name = |error: ReplaceError| problem(&error).kafka_error;
+        assert_eq!(name(ReplaceError::NoVoter(NodeId(9))), Some("VOTER_NOT_FOUND"));
+        assert_eq!(name(ReplaceError::NoController("none is known".into())), Some("NOT_CONTROLLER"));
+        assert_eq!(name(ReplaceError::Failed("it does not catch up".into())), None);
+    }
 }

@@ -70,6 +70,32 @@ pub enum ControllerRequest {
     RebalanceLeaders,
 }
 
+impl ControllerRequest {
+    /// The broker that speaks for itself here: nobody else may send it. `None` for what any node may ask.
+    pub fn speaker(&self) -> Option<NodeId> {
+        use ControllerRequest::*;
+        match self {
+            RegisterBroker(request) => Some(request.id),
+            BrokerHeartbeat(request) => Some(request.id),
+            UpdateDirectories(request) => Some(request.id),
+            AlterPartition(request) => Some(request.broker),
+            AllocateProducerIds { broker, .. } => Some(*broker),
+            Form(_)
+            | UnregisterBroker { .. }
+            | FenceBroker { .. }
+            | CreateTopics(_)
+            | DeleteTopics { .. }
+            | CreatePartitions(_)
+            | EnsureInternalTopic(_)
+            | ElectLeaders(_)
+            | IncrementalAlterConfigs(_)
+            | AlterConfigs(_)
+            | ExpireSessions
+            | RebalanceLeaders => None,
+        }
+    }
+}
+
 /// An answer of the active controller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ControllerResponse {

@@ -24,6 +24,7 @@ use openraft::async_runtime::{Select2, WatchReceiver as _};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -155,10 +156,11 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
         };
+        let watching = watch_leadership(raft.clone(), leadership_tx.clone());
         let tasks = vec![
-            Rt::spawn(until::<Rt>(stop.clone(), forming.run())),
-            Rt::spawn(until::<Rt>(stop.clone(), watch_leadership(raft.clone(), leadership_tx))),
-            Rt::spawn(controller_task.run()),
+            Rt::spawn(fail_on_panic("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
+            Rt::spawn(fail_on_panic("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
+            Rt::spawn(fail_on_panic("controller", controller_task.run(), leadership_tx)),
         ];
         let service = Service::new(peers, raft, log, snapshots, formation, image);
         let election_max = config.election_max;
@@ -357,6 +359,22 @@ async fn until<Rt: AsyncRuntime>(stop: CancellationToken, work: impl Future<Outp
     }
 }
 
+/// A task that panics ends this node's part in the quorum, visibly: a voter without its controller must not stay in office.
+async fn fail_on_panic(name: &str, work: impl Future<Output = ()> + Send, leadership: watch::Sender<Leadership>) {
+    // Unwind safe: nothing of the task is used afterwards.
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        fail(&leadership, &format!("the {name} task panicked"));
+    }
+}
+
+/// The first failure stays.
+fn fail(leadership: &watch::Sender<Leadership>, why: &str) {
+    leadership.send_modify(|leadership| {
+        leadership.active = false;
+        leadership.failure.get_or_insert_with(|| why.to_owned());
+    });
+}
+
 /// What the disk says this node is.
 fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     let kept: Standing = meta(saved, MetaKey::Formation)?.unwrap_or_default();
@@ -377,8 +395,13 @@ async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::S
     let mut metrics = raft.metrics();
     drop(raft);
     loop {
-        let now = leadership_of(&metrics.borrow_and_update());
+        let mut now = leadership_of(&metrics.borrow_and_update());
         leadership.send_if_modified(|old| {
+            if old.failure.is_some() {
+                // A task of ours has failed; Raft knows nothing of that.
+                now.failure.clone_from(&old.failure);
+                now.active = false;
+            }
             let changed = *old != now;
             if changed {
                 *old = now;
@@ -386,11 +409,7 @@ async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::S
             changed
         });
         if metrics.changed().await.is_err() {
-            leadership.send_modify(|l| {
-                l.active = false;
-                l.failure.get_or_insert_with(|| "it was stopped".into());
-            });
-            return;
+            return fail(&leadership, "it was stopped");
         }
     }
 }
@@ -406,5 +425,21 @@ fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Lea
         active: failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term),
         voters: metrics.membership_config.voter_ids().map(hint).collect(),
         failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_voter_whose_controller_panicked_stayed_in_office() {
+        let (leadership, seen) = watch::channel(Leadership { active: true, ..Leadership::default() });
+        fail_on_panic("controller", async { panic!("planted") }, leadership.clone()).await;
+        assert_eq!(seen.borrow().failure.as_deref(), Some("the controller task panicked"));
+        assert!(!seen.borrow().active);
+        fail(&leadership, "later");
+        assert_eq!(seen.borrow().failure.as_deref(), Some("the controller task panicked"), "the first failure stays");
+        fail_on_panic("formation", async {}, leadership).await;
     }
 }

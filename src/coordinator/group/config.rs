@@ -28,8 +28,6 @@ pub struct GroupConfig {
     pub offset_commit_timeout: Duration,
     /// The largest record of one group, in bytes; just below the topic's `max.message.bytes`.
     pub group_record_bytes_max: usize,
-    /// `offsets.topic.num.partitions`; never changes once the topic exists.
-    pub offsets_topic_partitions: i32,
 }
 
 impl Default for GroupConfig {
@@ -46,7 +44,6 @@ impl Default for GroupConfig {
             expirations_per_pass_max: 50_000,
             offset_commit_timeout: Duration::from_secs(5),
             group_record_bytes_max: (1 << 20) - 1024,
-            offsets_topic_partitions: 50,
         }
     }
 }

@@ -7,12 +7,11 @@ use crate::coordinator::{CoordinatorError, CoordinatorLog, CoordinatorRuntime, R
 use futures_util::future::join_all;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rookery_protocol::topics::GROUP_METADATA_TOPIC;
 use rookery_raft::ids::{LeaderEpoch, TopicId, TopicName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The topic that holds groups and offsets.
-pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The partition of `__consumer_offsets` that holds `group_id`: the absolute value of Java's `String.hashCode` (over UTF-16),
 /// modulo the number of partitions. The one hash without an absolute value counts as 0 (Kafka's `Utils.abs`; its
@@ -25,7 +24,8 @@ pub fn partition_of(group_id: &str, partitions: i32) -> i32 {
 /// All classic groups this broker coordinates. Cheap to share behind an `Arc`.
 pub struct GroupCoordinator<L> {
     runtime: CoordinatorRuntime<GroupShard, L>,
-    partitions: i32,
+    /// Partitions that `__consumer_offsets` has; 0 while there is no such topic.
+    partitions: AtomicI32,
 }
 
 /// Unpacks the response of one kind; a shard answers each request with its own kind.
@@ -40,28 +40,40 @@ macro_rules! expect {
 
 impl<L: CoordinatorLog> GroupCoordinator<L> {
     /// Coordinates nothing yet. `random` seeds the member ids.
-    pub fn new(log: Arc<L>, config: GroupConfig, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        let partitions = config.offsets_topic_partitions;
-        let mut runtime = RuntimeConfig::new(CONSUMER_OFFSETS);
+    pub fn new(config: GroupConfig, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        let mut runtime = RuntimeConfig::new(GROUP_METADATA_TOPIC);
         runtime.limits.write_timeout = config.offset_commit_timeout;
         let config = Arc::new(config);
         let factory = move |_partition| GroupShard::new(config.clone(), StdRng::seed_from_u64(random()));
-        Self { runtime: CoordinatorRuntime::new(log, factory, runtime), partitions }
+        Self { runtime: CoordinatorRuntime::new(factory, runtime), partitions: AtomicI32::new(0) }
+    }
+
+    /// How many partitions `__consumer_offsets` has, by the metadata; `None` while there is no such topic.
+    pub fn set_partitions(&self, partitions: Option<i32>) {
+        self.partitions.store(partitions.unwrap_or(0), Ordering::Release);
     }
 
     /// The partition whose leader coordinates `group_id`.
-    pub fn partition_for(&self, group_id: &str) -> i32 {
-        partition_of(group_id, self.partitions)
+    fn partition_for(&self, group_id: &str) -> Result<i32, CoordinatorError> {
+        match self.partitions.load(Ordering::Acquire) {
+            0 => Err(CoordinatorError::NotCoordinator),
+            partitions => Ok(partition_of(group_id, partitions)),
+        }
     }
 
-    /// This broker leads a partition of `__consumer_offsets` from `epoch` on.
-    pub fn elected(&self, partition: i32, epoch: LeaderEpoch) {
-        self.runtime.elected(partition, epoch);
+    /// This broker leads a partition of `__consumer_offsets` in `epoch`: its log is there.
+    pub fn elected(&self, log: &Arc<L>, partition: i32, epoch: LeaderEpoch) {
+        self.runtime.elected(log, partition, epoch);
     }
 
-    /// Another broker leads the partition in `epoch`; `None`: the partition is gone.
-    pub fn resigned(&self, partition: i32, epoch: Option<LeaderEpoch>) {
-        self.runtime.resigned(partition, epoch);
+    /// This broker does not lead the partition any more.
+    pub fn resigned(&self, partition: i32) {
+        self.runtime.resigned(partition);
+    }
+
+    /// The partitions that were elected and have not resigned.
+    pub fn coordinated(&self) -> Vec<i32> {
+        self.runtime.partitions()
     }
 
     /// Resigns everything.
@@ -73,7 +85,12 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
         if group_id.is_empty() {
             return Err(CoordinatorError::InvalidGroupId);
         }
-        self.runtime.request(self.partition_for(group_id), request).await
+        self.ask_even_unnamed(group_id, request).await
+    }
+
+    /// The empty group id was once allowed, and still is for offsets.
+    async fn ask_even_unnamed(&self, group_id: &str, request: GroupRequest) -> Result<GroupResponse, CoordinatorError> {
+        self.runtime.request(self.partition_for(group_id)?, request).await
     }
 
     /// JoinGroup: answered when the group has a new generation, which takes up to the rebalance time-out.
@@ -115,16 +132,15 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
 
     /// OffsetCommit: answered when the offsets are committed in the log.
     pub async fn commit_offsets(&self, request: OffsetCommitRequest) -> Result<PartitionErrors, CoordinatorError> {
-        // The empty group id was once allowed, and still is for offsets.
-        let partition = self.partition_for(&request.group_id);
-        let response = self.runtime.request(partition, GroupRequest::CommitOffsets(request)).await?;
+        let group_id = request.group_id.clone();
+        let response = self.ask_even_unnamed(&group_id, GroupRequest::CommitOffsets(request)).await?;
         Ok(expect!(response, GroupResponse::CommitOffsets(result) => result))
     }
 
     /// OffsetFetch for one group.
     pub async fn fetch_offsets(&self, request: OffsetFetchRequest) -> Result<Vec<FetchedTopic>, CoordinatorError> {
-        let partition = self.partition_for(&request.group_id);
-        let answer = self.runtime.request(partition, GroupRequest::FetchOffsets(request)).await;
+        let group_id = request.group_id.clone();
+        let answer = self.ask_even_unnamed(&group_id, GroupRequest::FetchOffsets(request)).await;
         let response = answer.map_err(|error| match error {
             // Consumers before 3.9 do not know COORDINATOR_NOT_AVAILABLE here and would fail for good.
             CoordinatorError::CoordinatorNotAvailable => CoordinatorError::NotCoordinator,
@@ -143,8 +159,7 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
     /// DescribeGroups: one answer per group, in the order asked. Versions below 6 leave a GROUP_ID_NOT_FOUND out.
     pub async fn describe_groups(&self, group_ids: Vec<GroupId>) -> Vec<DescribedGroup> {
         let one = |group_id: GroupId| async move {
-            let partition = self.partition_for(&group_id);
-            match self.runtime.request(partition, GroupRequest::Describe(vec![group_id.clone()])).await {
+            match self.ask_even_unnamed(&group_id, GroupRequest::Describe(vec![group_id.clone()])).await {
                 Ok(response) => expect!(response, GroupResponse::Describe(groups) => groups),
                 Err(error) => vec![DescribedGroup {
                     group_id,
@@ -177,8 +192,12 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
     /// DeleteGroups: one answer per group.
     pub async fn delete_groups(&self, group_ids: Vec<GroupId>) -> Vec<(GroupId, Option<CoordinatorError>)> {
         let mut by_partition: BTreeMap<i32, Vec<GroupId>> = BTreeMap::new();
+        let mut refused = Vec::new();
         for group_id in group_ids {
-            by_partition.entry(self.partition_for(&group_id)).or_default().push(group_id);
+            match self.partition_for(&group_id) {
+                Ok(partition) => by_partition.entry(partition).or_default().push(group_id),
+                Err(error) => refused.push((group_id, Some(error))),
+            }
         }
         let one = |(partition, ids): (i32, Vec<GroupId>)| async move {
             match self.runtime.request(partition, GroupRequest::DeleteGroups(ids.clone())).await {
@@ -186,7 +205,8 @@ impl<L: CoordinatorLog> GroupCoordinator<L> {
                 Err(error) => ids.into_iter().map(|id| (id, Some(error))).collect(),
             }
         };
-        join_all(by_partition.into_iter().map(one)).await.into_iter().flatten().collect()
+        refused.extend(join_all(by_partition.into_iter().map(one)).await.into_iter().flatten());
+        refused
     }
 
     /// Topics were deleted: their offsets go, in every partition led here. A partition that moves meanwhile keeps them

@@ -53,7 +53,7 @@ mod tests;
 
 pub use classic_group::GroupState;
 pub use config::GroupConfig;
-pub use group_coordinator::{CONSUMER_OFFSETS, GroupCoordinator, partition_of};
+pub use group_coordinator::{GroupCoordinator, partition_of};
 pub use records::{GroupChange, GroupMetadata, OffsetAndMetadata, StoredMember};
 pub use shard::GroupShard;
 pub use types::*;

@@ -94,10 +94,13 @@ impl PartitionLog {
         self.submit(&mut state, smallvec![StoreOp::PutMeta(meta)], None, None)
     }
 
-    /// Queues the removal of everything; the log refuses whatever comes next.
+    /// Queues the removal of everything, of a damaged log too; the log refuses whatever comes next.
     pub(in super::super) fn delete_from_store(self: &Arc<Self>) -> Result<(), StorageError> {
         let mut state = self.state.lock();
-        state.check_online()?;
+        match state.check_online() {
+            Ok(()) | Err(StorageError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
         let mut classes: Vec<LogClass> = state.extents.iter().map(|e| e.class).collect();
         classes.sort_unstable();
         classes.dedup();

@@ -45,7 +45,7 @@ impl Rig {
         self.append(&batch).unwrap().last_offset
     }
     fn found(&self, timestamp: i64) -> Option<i64> {
-        let found = self.log.find_batch_by_timestamp(timestamp, i64::MAX).unwrap();
+        let found = self.log.find_batch_by_timestamp(timestamp, 0..i64::MAX).unwrap();
         found.map(|batch| header_of(&batch).unwrap().base_offset)
     }
     fn newest(&self) -> Option<i64> {
@@ -222,7 +222,7 @@ fn timestamps_are_found_in_any_order_and_after_their_neighbours_are_gone() {
         rig.store.commit();
         assert_eq!((rig.found(5), rig.found(45), rig.found(75), rig.found(81)), (Some(4), Some(5), Some(8), None));
         assert_eq!(rig.newest(), Some(8), "the deleted future does not count");
-        assert_eq!(rig.log.find_batch_by_timestamp(75, 8).unwrap(), None, "not above the bound");
+        assert_eq!(rig.log.find_batch_by_timestamp(75, 0..8).unwrap(), None, "not above the bound");
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::time_index::TimeIndexEntry;
 use super::{PartitionLog, ReadLimit};
 use bytes::Bytes;
 use rookery_protocol::batch::RecordBatchHeader;
+use std::ops::Range;
 
 const PAGE: usize = 256;
 const SCAN_BYTES: usize = 256 * 1024;
@@ -22,9 +23,13 @@ struct Bounds {
 }
 
 impl PartitionLog {
-    /// The first batch below `upper_bound` with a timestamp at or after the given one. **Blocks.**
-    pub fn find_batch_by_timestamp(&self, timestamp_ms: i64, upper_bound: i64) -> Result<Option<Bytes>, StorageError> {
-        let bounds = self.bounds(upper_bound)?;
+    /// The first batch within `offsets` with a timestamp at or after the given one; it may begin before them. **Blocks.**
+    pub fn find_batch_by_timestamp(
+        &self,
+        timestamp_ms: i64,
+        offsets: Range<i64>,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let bounds = self.bounds(offsets)?;
         let from = self.first_chunk_reaching(timestamp_ms, bounds)?;
         let mut found = None;
         self.scan(from, bounds.upper, |header, batch| {
@@ -39,7 +44,7 @@ impl PartitionLog {
 
     /// The first batch below `upper_bound` with the largest timestamp (KIP-734). **Blocks.**
     pub fn find_batch_of_max_timestamp(&self, upper_bound: i64) -> Result<Option<Bytes>, StorageError> {
-        let bounds = self.bounds(upper_bound)?;
+        let bounds = self.bounds(0..upper_bound)?;
         let remembered = self.state.lock().chunk.running_max_offset();
         let from = if remembered >= bounds.start && remembered < bounds.upper {
             remembered
@@ -62,10 +67,11 @@ impl PartitionLog {
         Ok(best.filter(|(timestamp, _)| *timestamp >= 0).map(|(_, batch)| batch))
     }
 
-    fn bounds(&self, upper_bound: i64) -> Result<Bounds, StorageError> {
+    fn bounds(&self, offsets: Range<i64>) -> Result<Bounds, StorageError> {
         let state = self.state.lock();
         state.check_online()?;
-        Ok(Bounds { start: state.log_start, settled: state.settled_end(), upper: upper_bound.min(state.log_end) })
+        let (start, upper) = (state.log_start.max(offsets.start), offsets.end.min(state.log_end));
+        Ok(Bounds { start, settled: state.settled_end(), upper })
     }
 
     /// Offset where the first chunk with a timestamp at or after the given one begins; where no closed chunk has one, the

@@ -31,11 +31,13 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What an operator may tune.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,8 @@ pub struct RocksDbStore {
     log_lost: AtomicBool,
     open: RwLock<Option<Open>>,
     threads: Mutex<Option<Threads>>,
+    /// Cancelled when a commit thread has panicked.
+    broken: CancellationToken,
 }
 
 impl RocksDbStore {
@@ -110,10 +114,16 @@ impl RocksDbStore {
             log_lost: AtomicBool::new(false),
             open: RwLock::new(None),
             threads: Mutex::new(None),
+            broken: CancellationToken::new(),
         };
         let refused = |error: StorageError| OpenError::Store { path: store.database(), reason: error.to_string() };
         store.start().map_err(refused)?;
         Ok(Arc::new(store))
+    }
+
+    /// Cancelled when a commit thread has panicked: what it took is neither written nor completed, and nobody is told.
+    pub fn broken(&self) -> CancellationToken {
+        self.broken.clone()
     }
 
     fn database(&self) -> PathBuf {
@@ -145,7 +155,14 @@ impl RocksDbStore {
         let queue = Arc::new(CommitQueue::new(self.config.queued_bytes_max));
         let mark = SyncMarkWriter::start(mark, self.config.mark_interval).map_err(io_error)?;
         let thread = CommitThread { db: db.clone(), queue: queue.clone(), mark: mark.handle(), synced, next_partition };
-        let commit = std::thread::Builder::new().name("log-commit".into()).spawn(move || thread.run());
+        let broken = self.broken.clone();
+        let commit = std::thread::Builder::new().name("log-commit".into()).spawn(move || {
+            // Nothing of the thread is used afterwards.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| thread.run())) {
+                broken.cancel();
+                resume_unwind(panic);
+            }
+        });
         let commit = commit.map_err(io_error)?;
         *self.threads.lock() = Some(Threads { commit, mark });
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -4,7 +4,9 @@
 //! closed in good order.
 
 use super::super::batch_header::testing::TestBatch;
+use super::super::error::StorageError;
 use super::super::log_directory::{LogConfig, LogDirectory};
+use super::super::log_store::{StoreOp, StoreWrite, WriteCompletion};
 use super::super::model_test::{self, TestDisk};
 use super::super::partition_log::{AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, TimestampType};
 use super::super::tail_cache::TailCache;
@@ -13,6 +15,7 @@ use super::{DataDirectory, RocksDbConfig, RocksDbStore};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rookery_raft::ids::{ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use smallvec::smallvec;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -266,4 +269,28 @@ fn the_last_handle_may_go_away_on_the_commit_thread() {
         }
     };
     assert_eq!(logs(&reopened).get(&partition).unwrap().offsets().log_end, 50);
+}
+
+#[test]
+fn a_commit_thread_that_panicked_left_a_store_that_nobody_knew_of() {
+    struct Panics;
+    impl WriteCompletion for Panics {
+        fn complete(&self, _: u64, _: &Result<(), StorageError>) {
+            panic!("planted");
+        }
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let broken = store.broken();
+    let partition = store.allocate_partition();
+    let write = StoreWrite { partition, ops: smallvec![StoreOp::DeleteProducerSnapshot { offset: 0 }] };
+    store.submit(store.generation(), write, Arc::new(Panics), 0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(broken.cancelled());
+    assert!(store.close().is_err(), "its queue counts as failed");
+
+    let healthy = tempfile::tempdir().unwrap();
+    let store = open(healthy.path());
+    store.close().unwrap();
+    assert!(!store.broken().is_cancelled(), "an end in good order");
 }

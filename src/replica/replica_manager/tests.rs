@@ -1,0 +1,160 @@
+use super::*;
+use crate::replica::partition::FollowerState;
+use crate::replica::testing::*;
+use crate::storage::LogStore;
+use crate::storage::memory_store::Fault;
+use rookery_raft::ids::DirectoryId;
+use rookery_raft::record::{MetadataRecord, PartitionChange};
+
+#[tokio::test]
+async fn a_log_whose_topic_was_deleted_while_the_node_was_down_stayed_on_its_disk() {
+    let (store, mut log) = (store(), Log::new());
+    let first_life = start(&store);
+    log.register(&first_life, 1);
+    log.tell(&first_life, &topic("t", TOPIC, ME));
+    log.tell(&first_life, &topic("u", OTHER_TOPIC, ME));
+    append(&first_life, P, 0).unwrap();
+    assert_eq!(on_disk(&store), [P, Q]);
+    drop(first_life);
+
+    log.entry(&[MetadataRecord::RemoveTopic { topic_id: TOPIC }]);
+    let second_life = start(&store);
+    log.register(&second_life, 5);
+    assert_eq!(on_disk(&store), [Q]);
+    assert!(second_life.partition(P).is_none() && second_life.partition(Q).is_some());
+}
+
+#[tokio::test]
+async fn a_log_of_a_replica_that_was_moved_away_while_the_node_was_down_stayed_on_its_disk() {
+    let (store, mut log) = (store(), Log::new());
+    let first_life = start(&store);
+    log.register(&first_life, 1);
+    log.tell(&first_life, &topic("t", TOPIC, OTHER));
+    assert_eq!(on_disk(&store), [P]);
+    drop(first_life);
+
+    let moved = PartitionChange {
+        replicas: Some([OTHER].into_iter().collect()),
+        directories: Some([DirectoryId::NONE].into_iter().collect()),
+        isr: Some([OTHER].into_iter().collect()),
+        ..change(1)
+    };
+    log.entry(&[MetadataRecord::PartitionChange(moved)]);
+    let second_life = start(&store);
+    log.register(&second_life, 5);
+    assert_eq!(on_disk(&store), []);
+}
+
+/// Replay after a start shows images from before the topic was made, and from before this life.
+#[tokio::test]
+async fn an_image_that_is_behind_deletes_nothing() {
+    let (store, mut log) = (store(), Log::new());
+    let first_life = start(&store);
+    log.register(&first_life, 1);
+    let before_the_topic = log.0.clone();
+    log.tell(&first_life, &topic("t", TOPIC, ME));
+    assert_eq!(on_disk(&store), [P]);
+    drop(first_life);
+
+    let second_life = start(&store);
+    let whole = MetadataDelta::between(MetadataImage::empty(), &before_the_topic);
+    second_life.on_metadata_update(&whole, &before_the_topic);
+    assert_eq!(on_disk(&store), [P], "no registration is known yet");
+    second_life.registered(BrokerEpoch(5));
+    second_life.retry_unfinished();
+    assert_eq!(on_disk(&store), [P], "the image holds another life's registration");
+    let missed = MetadataDelta::between(before_the_topic, &log.0);
+    second_life.on_metadata_update(&missed, &log.0);
+    log.tell(&second_life, &[registration(ME, 5)]);
+    assert_eq!(on_disk(&store), [P], "the topic is there");
+
+    // Its next registration is on the way: what the image says now may be what the last one missed.
+    second_life.registered(BrokerEpoch(9));
+    second_life.unfinished.lock().strays = true;
+    second_life.directory.load().get_or_create(Q, LogClass::of(false, -1, -1)).unwrap();
+    second_life.retry_unfinished();
+    assert_eq!(on_disk(&store), [P, Q]);
+    log.tell(&second_life, &[registration(ME, 9)]);
+    assert_eq!(on_disk(&store), [P]);
+}
+
+#[tokio::test]
+async fn a_deletion_that_the_store_refused_was_left_to_the_next_start() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &topic("t", TOPIC, ME));
+    store.commit();
+    store.set_queued_bytes_max(0);
+    log.tell(&manager, &[MetadataRecord::RemoveTopic { topic_id: TOPIC }]);
+    store.set_queued_bytes_max(usize::MAX);
+    assert_eq!(on_disk(&store), [P]);
+    manager.retry_unfinished();
+    assert_eq!(on_disk(&store), []);
+}
+
+#[tokio::test]
+async fn a_replica_follows_the_metadata_from_its_first_registration_to_its_end() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    let role = || manager.partition(P).map(|partition| partition.role());
+    assert_eq!(role(), None);
+    log.tell(&manager, &topic("t", TOPIC, ME));
+    assert_eq!(role(), Some((Role::Leader, LeaderEpoch(0))));
+    assert_eq!(manager.led(TOPIC), BTreeMap::from([(0, LeaderEpoch(0))]));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    assert_eq!(manager.counts(), ReplicaCounts { replicas: 1, leaders: 1, ..ReplicaCounts::default() });
+
+    log.tell(&manager, &[change_of(1, OTHER)]);
+    assert_eq!(role(), Some((Role::Follower(FollowerState { leader: OTHER }), LeaderEpoch(1))));
+    assert_eq!(append(&manager, P, 1), Err(ReplicaError::NotLeaderOrFollower));
+    assert!(manager.streams.lock().contains_key(&OTHER), "it fetches");
+
+    log.tell(&manager, &[change_of(2, ME)]);
+    assert_eq!(role(), Some((Role::Leader, LeaderEpoch(2))));
+    assert!(manager.streams.lock().is_empty(), "it fetches from nobody");
+    assert_eq!(append(&manager, P, 2), Ok(1), "behind what it had");
+    assert_eq!(append(&manager, P, 1), Err(ReplicaError::FencedLeaderEpoch));
+
+    let moved = PartitionChange {
+        replicas: Some([OTHER].into_iter().collect()),
+        directories: Some([DirectoryId::NONE].into_iter().collect()),
+        isr: Some([OTHER].into_iter().collect()),
+        leader: Some(OTHER),
+        ..change(3)
+    };
+    log.tell(&manager, &[MetadataRecord::PartitionChange(moved)]);
+    assert_eq!((role(), manager.led(TOPIC)), (None, BTreeMap::new()));
+    assert_eq!(on_disk(&store), []);
+
+    log.tell(&manager, &topic("u", OTHER_TOPIC, ME));
+    assert_eq!(on_disk(&store), [Q]);
+    log.tell(&manager, &[MetadataRecord::RemoveTopic { topic_id: OTHER_TOPIC }]);
+    assert_eq!(on_disk(&store), []);
+    assert_eq!(manager.counts(), ReplicaCounts::default());
+}
+
+#[tokio::test]
+async fn a_store_that_failed_and_reopened_leads_in_the_next_term_only() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &alone("t", TOPIC));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    store.commit();
+    assert_eq!(append(&manager, P, 0), Ok(1));
+    store.inject(Fault::FsyncFails { kept: 0 });
+    store.commit();
+    assert!(manager.store_failure().borrow().is_some());
+    assert_eq!(manager.counts().offline, 1);
+    assert_eq!(append(&manager, P, 0), Err(ReplicaError::NotLeaderOrFollower));
+
+    store.reopen().unwrap();
+    manager.store_reopened(open(&store)).unwrap();
+    assert!(manager.store_failure().borrow().is_none());
+    assert_eq!(append(&manager, P, 0), Err(ReplicaError::NotLeaderOrFollower), "the term was resigned");
+    log.tell(&manager, &[change_of(1, ME)]);
+    assert_eq!(append(&manager, P, 1), Ok(1), "what was not synced is gone");
+    assert_eq!(manager.counts().offline, 0);
+}
