@@ -1,6 +1,6 @@
 use super::*;
-use crate::replica::testing::*;
 use crate::replica::partition::FollowerState;
+use crate::replica::testing::*;
 use crate::storage::LogStore;
 use crate::storage::memory_store::Fault;
 use rookery_raft::ids::DirectoryId;
