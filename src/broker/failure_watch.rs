@@ -2,12 +2,14 @@
 //!
 //! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
 //! it. It watches only while this node is the active controller: a new watch begins with each activation, because what
-//! an earlier one had heard is stale.
+//! an earlier one had heard is stale. What it begins with are the connections that have ended by then ([`Departures`]): the one
+//! with the previous controller is among them if that is why there is a new one.
 //!
 //! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
 
+use super::Departures;
 use crate::gossip::{GossipEvent, Liveness};
-use crate::peer::{ClosedReason, Direction, Lane, PeerEvent, PeerPool, ProbeOutcome};
+use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool, ProbeOutcome};
 use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
 use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
@@ -23,20 +25,25 @@ use tokio_util::sync::CancellationToken;
 /// Finer than any deadline of a case.
 const TICK: Duration = Duration::from_millis(20);
 
+/// A process that is being torn down still takes connections for a moment, and drops them: ask again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+const ASK_AGAIN_MAX: u32 = 10;
+
 /// Watches brokers while this node is the active controller.
 pub struct FailureWatch {
     me: NodeId,
     config: FailureWatcherConfig,
     pool: PeerPool,
+    departures: Arc<Departures>,
     began: Instant,
     watcher: Mutex<Option<FailureWatcher>>,
 }
 
 impl FailureWatch {
     /// Watches nobody yet.
-    pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool) -> Arc<Self> {
+    pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool, departures: Arc<Departures>) -> Arc<Self> {
         let config = FailureWatcherConfig { heartbeat_interval, ..Default::default() };
-        Arc::new(Self { me, config, pool, began: Instant::now(), watcher: Mutex::new(None) })
+        Arc::new(Self { me, config, pool, departures, began: Instant::now(), watcher: Mutex::new(None) })
     }
 
     /// A broker's heartbeat was accepted.
@@ -68,8 +75,7 @@ impl FailureWatch {
                         return;
                     }
                     let active = leadership.borrow_and_update().active;
-                    self.follow_leadership(active, &quorum);
-                    Vec::new()
+                    self.follow_leadership(active, &quorum)
                 }
                 changed = images.changed() => {
                     if changed.is_err() {
@@ -102,27 +108,35 @@ impl FailureWatch {
         self.watcher.lock().as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
     }
 
-    fn follow_leadership(&self, active: bool, quorum: &MetadataQuorum) {
+    fn follow_leadership(&self, active: bool, quorum: &MetadataQuorum) -> Vec<Verdict> {
         let mut watcher = self.watcher.lock();
         if !active {
             *watcher = None;
-        } else if watcher.is_none() {
-            let now = self.began.elapsed();
-            let mut fresh = FailureWatcher::new(self.config.clone(), self.me, now);
-            fresh.on_cluster(&quorum.image().cluster, now);
-            *watcher = Some(fresh);
+            return Vec::new();
         }
+        if watcher.is_some() {
+            return Vec::new();
+        }
+        let now = self.began.elapsed();
+        let fresh = watcher.insert(FailureWatcher::new(self.config.clone(), self.me, now));
+        fresh.on_cluster(&quorum.image().cluster, now);
+        let closed = |(id, incarnation)| Evidence::ConnectionClosed { id, incarnation };
+        self.departures.lost().into_iter().map(closed).flat_map(|closed| fresh.on_evidence(closed, now)).collect()
     }
 
     fn on_connection(&self, quorum: &MetadataQuorum, event: PeerEvent) -> Vec<Verdict> {
-        let PeerEvent::Closed { peer, lane: Lane::Heartbeat, direction: Direction::Inbound, reason, .. } = event else {
+        // A planned end is no evidence, and that of a probe says nothing.
+        let PeerEvent::Closed { peer, lane, direction, reason: ClosedReason::Lost, .. } = event else {
             return Vec::new();
         };
-        if reason != ClosedReason::Lost {
-            return Vec::new(); // a planned end is no evidence
+        match lane {
+            Lane::Probe => return Vec::new(),
+            Lane::Heartbeat if direction == Direction::Inbound => {
+                quorum.heartbeat_connection_closed(peer.node_id, peer.broker_epoch);
+            }
+            _ => {}
         }
-        quorum.heartbeat_connection_closed(peer.node_id, peer.broker_epoch);
-        let evidence = Evidence::HeartbeatConnectionClosed { id: peer.node_id, epoch: peer.broker_epoch };
+        let evidence = Evidence::ConnectionClosed { id: peer.node_id, incarnation: peer.incarnation };
         self.with(|watcher, now| watcher.on_evidence(evidence, now))
     }
 
@@ -140,7 +154,14 @@ impl FailureWatch {
             Verdict::Ping { id, epoch } => {
                 metrics::counter!("rookery_broker_failure_pings_total").increment(1);
                 tokio::spawn(async move {
-                    let outcome = this.pool.probe(id, this.config.answer_within).await;
+                    let mut outcome = this.pool.probe(id, this.config.answer_within).await;
+                    for _ in 0..ASK_AGAIN_MAX {
+                        if !matches!(outcome, ProbeOutcome::Failed(PeerError::Handshake { .. })) {
+                            break;
+                        }
+                        tokio::time::sleep(ASK_AGAIN).await;
+                        outcome = this.pool.probe(id, this.config.answer_within).await;
+                    }
                     let evidence = match outcome {
                         ProbeOutcome::ConnectionRefused => Some(Evidence::PingRefused { id, epoch }),
                         ProbeOutcome::Answered { identity, .. } | ProbeOutcome::Rejected { identity, .. }

@@ -12,6 +12,7 @@ use rookery_raft::image::MetadataImage;
 use rookery_raft::quorum::{MetadataObserver, MetadataQuorum, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 
 /// How this node takes part.
 pub enum LocalMetadata {
@@ -55,6 +56,14 @@ impl Metadata for MetadataCell {
             None => MetadataImage::empty(),
             Some(LocalMetadata::Voter { quorum, .. }) => quorum.image(),
             Some(LocalMetadata::Observer { observer, .. }) => observer.image(),
+        }
+    }
+
+    fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        match self.get() {
+            None => watch::channel(MetadataImage::empty()).1,
+            Some(LocalMetadata::Voter { quorum, .. }) => quorum.images(),
+            Some(LocalMetadata::Observer { observer, .. }) => observer.images(),
         }
     }
 

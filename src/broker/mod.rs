@@ -7,12 +7,14 @@
 //! - [`ControllerChannel`]: brings a request to the active controller, through fail-overs
 //! - [`ControllerService`]: the other end of it
 //! - [`MetadataCell`], [`QuorumLane`]: the quorum of this node and its way to the others
+//! - [`Departures`]: brokers that have just gone, for what clients are told meanwhile
 //! - [`FailureWatch`]: evidence about other brokers, and verdicts, while this node is the active controller
 //! - [`Lifecycle`]: registers, heartbeats, leaves
 //! - [`ProducerIds`]: blocks of producer ids
 //! - [`topics`]: internal topics, and topics that clients ask for
 
 mod channel;
+mod departures;
 mod failure_watch;
 mod lifecycle;
 mod metadata;
@@ -23,6 +25,7 @@ mod service;
 pub mod topics;
 
 pub use channel::{ChannelError, ControllerChannel};
+pub use departures::Departures;
 pub use failure_watch::FailureWatch;
 pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration};
 pub use metadata::{LocalMetadata, MetadataCell};
@@ -37,14 +40,18 @@ use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
 use rookery_raft::ids::{ClusterId, NodeId};
-use rookery_raft::image::MetadataImage;
+use rookery_raft::image::{BrokerRegistration, MetadataImage};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The metadata log as this node has it.
 pub trait Metadata: Send + Sync + 'static {
     /// Everything applied here.
     fn image(&self) -> Arc<MetadataImage>;
+    /// Every new image; intermediate ones may be skipped.
+    fn images(&self) -> watch::Receiver<Arc<MetadataImage>>;
     /// The active controller, as far as this node knows.
     fn controller(&self) -> Option<NodeId>;
     /// That node said that it is not the controller, or did not answer.
@@ -63,6 +70,7 @@ pub struct Broker {
     channel: ControllerChannel,
     producer_ids: ProducerIds,
     asked_topics: topics::AskedTopics,
+    departures: Arc<Departures>,
 }
 
 impl Broker {
@@ -72,14 +80,37 @@ impl Broker {
         metadata: Arc<dyn Metadata>,
         channel: ControllerChannel,
         producer_ids: ProducerIds,
+        departures: Arc<Departures>,
     ) -> Arc<Self> {
         let asked_topics = topics::AskedTopics::new(channel.clone());
-        Arc::new(Self { config, metadata, channel, producer_ids, asked_topics })
+        Arc::new(Self { config, metadata, channel, producer_ids, asked_topics, departures })
     }
 
     /// Everything applied here.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.metadata.image()
+    }
+
+    /// Everything applied here, once none of the leaders that the caller is going to name has gone without a word just now: a moment
+    /// later the log says who leads in its place ([`Departures`] has the why and the bound).
+    pub async fn settled_image(&self, leaders: impl Fn(&MetadataImage) -> BTreeSet<NodeId>) -> Arc<MetadataImage> {
+        let (mut images, mut doubts) = (self.metadata.images(), self.departures.changes());
+        loop {
+            let image = images.borrow_and_update().clone();
+            doubts.borrow_and_update();
+            let Some(until) = self.departures.doubted_until(&image, || leaders(&image)) else { return image };
+            metrics::counter!("rookery_broker_answers_held_total").increment(1);
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() { return image },
+                changed = doubts.changed() => if changed.is_err() { return image },
+                () = tokio::time::sleep_until(until.into()) => return image,
+            }
+        }
+    }
+
+    /// Whether clients are told a broker's address: also a moment after it was fenced.
+    pub fn is_listed(&self, broker: &BrokerRegistration) -> bool {
+        !broker.fenced || self.departures.is_just_fenced(broker)
     }
 
     /// The active controller, as far as this node knows.

@@ -25,11 +25,6 @@ pub fn endpoint(broker: &BrokerRegistration, listener: &str) -> Option<Endpoint>
     })
 }
 
-/// Every broker that is not fenced, as clients on the listener can reach it.
-pub fn alive_endpoints(image: &MetadataImage, listener: &str) -> Vec<Endpoint> {
-    image.cluster.brokers().filter(|b| !b.fenced).filter_map(|b| endpoint(b, listener)).collect()
-}
-
 /// Where a client finds a broker, if it is not fenced and has the listener.
 pub fn alive_endpoint(image: &MetadataImage, id: NodeId, listener: &str) -> Option<Endpoint> {
     image.cluster.broker(id).filter(|b| !b.fenced).and_then(|b| endpoint(b, listener))

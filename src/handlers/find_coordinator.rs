@@ -25,7 +25,8 @@ pub async fn handle(
         // The first group of a cluster: the topic is made in the background, the client asks again.
         handlers.broker.create_group_metadata_topic();
     }
-    let image = handlers.broker.image();
+    let named = |image: &MetadataImage| keys.iter().filter_map(|key| leader(handlers, image, key)).collect();
+    let image = handlers.broker.settled_image(named).await;
     let mut coordinators: Vec<_> =
         keys.into_iter().map(|key| find(handlers, &image, connection, request.key_type, key)).collect();
     if version >= 4 {
@@ -40,6 +41,12 @@ pub async fn handle(
         port: one.port,
         ..Default::default()
     }
+}
+
+/// Who leads the partition that holds the group.
+fn leader(handlers: &Handlers, image: &MetadataImage, group: &str) -> Option<NodeId> {
+    let topic = image.topics.by_name(GROUP_METADATA_TOPIC)?;
+    topic.partition(handlers.groups.partition_for(group)).map(|p| p.leader)
 }
 
 fn find(
@@ -63,11 +70,8 @@ fn find(
         _ => return refused(ErrorCode::InvalidRequest, "the key type is neither group nor transaction"),
     }
     let unavailable = || refused(ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorNotAvailable.message());
-    let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
-        return unavailable();
-    };
-    let leader = topic.partition(handlers.groups.partition_for(&key)).map_or(NodeId::NONE, |p| p.leader);
-    match alive_endpoint(image, leader, &connection.listener) {
+    let coordinator = leader(handlers, image, &key);
+    match coordinator.and_then(|id| alive_endpoint(image, id, &connection.listener)) {
         None => unavailable(),
         Some(endpoint) => Coordinator {
             node_id: endpoint.node_id,

@@ -1,7 +1,7 @@
 //! Metadata (key 3): brokers, and where partitions live. Creates topics that clients ask for, where that is on.
 
 use super::Handlers;
-use super::endpoints::{alive_endpoint, alive_endpoints, numbers, offline_replicas};
+use super::endpoints::{alive_endpoint, endpoint, numbers, offline_replicas};
 use crate::broker::topics::{GROUP_METADATA_TOPIC, is_internal, is_legal_topic_name};
 use crate::net::ConnectionInfo;
 use rookery_protocol::codec::SmolStr;
@@ -10,8 +10,10 @@ use rookery_protocol::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use rookery_protocol::messages::{MetadataRequest, MetadataResponse};
-use rookery_raft::ids::TopicId;
+use rookery_raft::ids::{NodeId, TopicId};
 use rookery_raft::image::{MetadataImage, PartitionRegistration, TopicImage};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub async fn handle(
     handlers: &Handlers,
@@ -19,7 +21,7 @@ pub async fn handle(
     version: i16,
     request: MetadataRequest,
 ) -> MetadataResponse {
-    let image = handlers.broker.image();
+    let image = handlers.broker.settled_image(|image| leaders(image, version, &request)).await;
     let topics = match &request.topics {
         None => all_topics(&image, connection),
         Some(asked) if asked.is_empty() && version == 0 => all_topics(&image, connection),
@@ -50,8 +52,11 @@ pub async fn handle(
         }
     };
     MetadataResponse {
-        brokers: alive_endpoints(&image, &connection.listener)
-            .into_iter()
+        brokers: image
+            .cluster
+            .brokers()
+            .filter(|b| handlers.broker.is_listed(b))
+            .filter_map(|b| endpoint(b, &connection.listener))
             .map(|e| MetadataResponseBroker { node_id: e.node_id, host: e.host, port: e.port, rack: e.rack })
             .collect(),
         cluster_id: image.cluster.cluster_id().map(|id| SmolStr::new(id.to_string())),
@@ -68,6 +73,24 @@ pub fn controller(handlers: &Handlers, image: &MetadataImage) -> i32 {
     active.or_else(|| image.cluster.brokers().find(|b| !b.fenced).map(|b| b.id())).map_or(-1, |id| id.0)
 }
 
+/// Whom the answer will name as leaders.
+fn leaders(image: &MetadataImage, version: i16, request: &MetadataRequest) -> BTreeSet<NodeId> {
+    match &request.topics {
+        Some(asked) if version > 0 || !asked.is_empty() => {
+            let found = asked.iter().filter_map(|topic| find(image, topic));
+            found.flat_map(|t| t.iter()).map(|(_, p)| p.leader).collect()
+        }
+        _ => image.topics.partitions().map(|(_, p)| p.leader).collect(),
+    }
+}
+
+fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'a Arc<TopicImage>> {
+    match &asked.name {
+        Some(name) => image.topics.by_name(name),
+        None => image.topics.by_id(TopicId(asked.topic_id)),
+    }
+}
+
 fn all_topics(image: &MetadataImage, connection: &ConnectionInfo) -> Vec<MetadataResponseTopic> {
     image.topics.iter_by_name().map(|t| topic(image, connection, t)).collect()
 }
@@ -78,11 +101,7 @@ fn asked_topic(
     asked: &MetadataRequestTopic,
 ) -> MetadataResponseTopic {
     let by_id = asked.name.is_none();
-    let found = match &asked.name {
-        Some(name) => image.topics.by_name(name),
-        None => image.topics.by_id(TopicId(asked.topic_id)),
-    };
-    if let Some(found) = found {
+    if let Some(found) = find(image, asked) {
         return topic(image, connection, found);
     }
     let error = match &asked.name {

@@ -6,9 +6,9 @@ use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER,
-    Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane,
-    QuorumService, Registration,
+    Broker, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
+    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin,
+    QuorumLane, QuorumService, Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -94,6 +94,7 @@ pub struct Node {
     pool: PeerPool,
     server: PeerServer,
     replica_lane: ReplicaLane,
+    departures: Arc<Departures>,
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
     /// Ends what serves clients and what works in the background.
@@ -185,6 +186,8 @@ impl Node {
             .with(Lane::Replication, KIND_FETCH..=KIND_PROGRESS, Arc::new(replica_lane.clone()));
         let peer_address = resolve("peer.listener", &config.peer_bind).await?;
         let connections = events.subscribe();
+        let departures = Departures::new();
+        let followed = events.subscribe();
         let server = PeerServer::bind(peer_address, identity.clone(), services, peer_config, events).map_err(|e| {
             let reason = match e.kind() {
                 io::ErrorKind::AddrInUse => "the port is in use by another process".to_owned(),
@@ -213,17 +216,20 @@ impl Node {
             }
         };
 
+        tracker.spawn(departures.clone().follow(followed, stop.clone()));
         let publishers = Arc::new(LatePublishers::default());
         let first_seeds = config.voters.iter().filter(|v| v.node_id != me.node_id);
         let seeds: BTreeMap<_, _> = first_seeds.map(|v| (v.node_id, v.address.to_string())).collect();
         let (seeds_sender, seeds) = watch::channel(seeds);
         let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
-        let opening = OpenMetadata { config: &config, me, directory, pool: &pool, addresses, publishers: &publishers };
+        let early: Vec<Arc<dyn MetadataPublisher>> = vec![addresses, departures.clone()];
+        let opening = OpenMetadata { config: &config, me, directory, pool: &pool, early, publishers: &publishers };
         let failure = match config.voters.iter().any(|v| v.node_id == me.node_id) {
             true => {
                 let (quorum, failure) = opening.voter().await?;
-                let watch = FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone());
+                let watch =
+                    FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone(), departures.clone());
                 tracker.spawn(watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone()));
                 metadata.open(LocalMetadata::Voter { quorum, watch });
                 failure
@@ -246,6 +252,7 @@ impl Node {
             pool,
             server,
             replica_lane,
+            departures,
             gossip_events,
             view,
             stop,
@@ -334,7 +341,9 @@ impl Node {
         };
         tracker.spawn(keeper.run(stop.clone()));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
-        let shared = Broker::new(self.config.clone(), Arc::new(self.metadata.clone()), channel, producer_ids);
+        let metadata = Arc::new(self.metadata.clone());
+        let departures = self.departures.clone();
+        let shared = Broker::new(self.config.clone(), metadata, channel, producer_ids, departures);
         let handlers = Arc::new(Handlers::new(shared, replicas.clone(), groups.clone()));
         let limits = &self.config.limits;
         let net = NetConfig {
@@ -507,13 +516,18 @@ struct OpenMetadata<'a> {
     me: QuorumNodeId,
     directory: &'a DataDirectory,
     pool: &'a PeerPool,
-    addresses: Arc<Addresses>,
+    /// They act before those that come later.
+    early: Vec<Arc<dyn MetadataPublisher>>,
     publishers: &'a Arc<LatePublishers>,
 }
 
 impl OpenMetadata<'_> {
     fn voters(&self) -> BTreeMap<NodeId, QuorumNode> {
         self.config.voters.iter().map(|v| (v.node_id, QuorumNode { address: v.address.to_string() })).collect()
+    }
+
+    fn all_publishers(&self) -> Vec<Arc<dyn MetadataPublisher>> {
+        self.early.iter().cloned().chain([self.publishers.clone() as Arc<dyn MetadataPublisher>]).collect()
     }
 
     fn snapshots(&self) -> Result<Arc<SnapshotFiles>, StartError> {
@@ -544,7 +558,7 @@ impl OpenMetadata<'_> {
             storage: Box::new(log),
             snapshots: self.snapshots()?,
             transport: Arc::new(QuorumLane::new(self.pool.clone())),
-            publishers: vec![self.addresses.clone(), self.publishers.clone()],
+            publishers: self.all_publishers(),
             controller: Controller::new(controller, rand::random()),
         };
         let quorum: MetadataQuorum =
@@ -563,9 +577,9 @@ impl OpenMetadata<'_> {
     fn observer(&self) -> Result<(MetadataObserver, watch::Receiver<Option<String>>), StartError> {
         let config = ObserverConfig::new(self.me, self.voters(), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
-        let publishers: Vec<Arc<dyn MetadataPublisher>> = vec![self.addresses.clone(), self.publishers.clone()];
-        let observer: MetadataObserver = MetadataObserver::start(config, transport, self.snapshots()?, publishers)
-            .map_err(|e| StartError::Metadata(e.to_string()))?;
+        let observer: MetadataObserver =
+            MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
+                .map_err(|e| StartError::Metadata(e.to_string()))?;
         let (sender, failure) = watch::channel(None);
         let mut status = observer.status();
         tokio::spawn(async move {

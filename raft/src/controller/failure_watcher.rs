@@ -12,14 +12,21 @@
 //!     ▲  heartbeat, or a ping answered by the same incarnation                │
 //!     ├────────────────────────────────────────────────────────────────────────┤
 //!     │                                                                        ▼
-//!     │   closed connection and refused ping, or a ping answered by         convicted: FenceBroker{id, epoch}
-//!     │   another incarnation: at once
+//!     │   ping answered by another incarnation, or refused while the        convicted: FenceBroker{id, epoch}
+//!     │   connection is closed or silent for three intervals: at once
 //!     └── 400 ms without answer, and no heartbeat for three intervals ─▶ convicted, unless a guard holds
 //! ```
 //!
+//! A refused ping says that nobody listens where the broker registered, but a firewall between the two can say the same.
+//! So it takes a second, independent sign: a connection of that process that ended without a word, or three heartbeats that
+//! did not come. A connection of any lane counts, and one that ended before this node became the active controller: that is all
+//! a new controller has on its predecessor, which never sent it a heartbeat. A broker that has not yet found the new
+//! controller is silent too, but it answers pings; one that restarts refuses them, and then the life that is fenced is over.
+//!
 //! # Guards
 //!
-//! - **Own lag**: a watcher that was not running for three intervals has heard nobody; all cases are dropped.
+//! - **Own lag**: a watcher that was not running for three intervals has heard nobody; all cases are dropped. Silence is therefore
+//!   judged in [`FailureWatcher::tick`] only, which knows of its own lag. A new watcher counts silence from its start.
 //! - **Lonely**: if more than half of the watched brokers are silent at once, it is rather this node that is cut off.
 //!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
 //!   silence; they convict still.)
@@ -58,12 +65,12 @@ impl Default for FailureWatcherConfig {
 /// What speaks for or against a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The connection its heartbeats came on ended.
-    HeartbeatConnectionClosed {
+    /// A connection with that process, of whatever lane, ended without a goodbye.
+    ConnectionClosed {
         /// Which broker.
         id: NodeId,
-        /// In which life.
-        epoch: BrokerEpoch,
+        /// Which start of its process had opened it, or had been dialled.
+        incarnation: IncarnationId,
     },
     /// Gossip holds that life of the node suspect or down.
     GossipSuspects {
@@ -177,10 +184,8 @@ impl FailureWatcher {
     /// Something speaks for or against a broker.
     pub fn on_evidence(&mut self, evidence: Evidence, now: Duration) -> Vec<Verdict> {
         let (id, ours) = match evidence {
-            Evidence::HeartbeatConnectionClosed { id, epoch } | Evidence::PingRefused { id, epoch } => {
-                (id, self.brokers.get(&id).is_some_and(|w| w.epoch == epoch))
-            }
-            Evidence::GossipSuspects { id, incarnation } => {
+            Evidence::PingRefused { id, epoch } => (id, self.brokers.get(&id).is_some_and(|w| w.epoch == epoch)),
+            Evidence::ConnectionClosed { id, incarnation } | Evidence::GossipSuspects { id, incarnation } => {
                 (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
             }
             Evidence::PingAnswered { id, .. } => (id, true),
@@ -190,17 +195,17 @@ impl FailureWatcher {
         }
         let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
         match evidence {
-            Evidence::HeartbeatConnectionClosed { .. } => {
+            Evidence::ConnectionClosed { .. } => {
                 watched.connection_closed = true;
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
-                    return vec![convict(id, watched, "its connection closed and its host refuses another")];
+                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
                 }
                 open_case(watched, now);
             }
             Evidence::GossipSuspects { .. } => open_case(watched, now),
             Evidence::PingRefused { .. } => {
                 if watched.connection_closed {
-                    return vec![convict(id, watched, "its connection closed and its host refuses another")];
+                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
                 }
                 if let Some(case) = &mut watched.case {
                     case.refused = true;
@@ -238,6 +243,10 @@ impl FailureWatcher {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
             if silent(watched) {
                 open_case(watched, now);
+                if watched.case.as_ref().is_some_and(|case| case.refused) {
+                    verdicts.push(convict(id, watched, "it sends no heartbeats and its host refuses connections"));
+                    continue;
+                }
             }
             let waited = watched.case.as_ref().map(|case| now.saturating_sub(case.opened));
             if waited.is_some_and(|waited| waited >= self.config.answer_within) {
@@ -281,6 +290,8 @@ impl FailureWatcher {
         if send { vec![Verdict::Ping { id, epoch }] } else { vec![] }
     }
 }
+
+const CLOSED_AND_REFUSED: &str = "its connection closed and its host refuses another";
 
 fn open_case(watched: &mut Watched, now: Duration) {
     watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
@@ -366,7 +377,7 @@ mod tests {
     fn a_killed_process_is_convicted_by_its_own_kernel() {
         let mut w = watcher(3);
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
-        let ping = w.on_evidence(Evidence::HeartbeatConnectionClosed { id, epoch }, ms(5));
+        let ping = w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         assert_eq!(ping, [Verdict::Ping { id, epoch }]);
         assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
     }
@@ -375,9 +386,49 @@ mod tests {
     fn a_restarted_process_convicts_its_earlier_life() {
         let mut w = watcher(3);
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
-        w.on_evidence(Evidence::HeartbeatConnectionClosed { id, epoch }, ms(5));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         let answer = Evidence::PingAnswered { id, incarnation: incarnation(99) };
         assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch }]);
+    }
+
+    #[test]
+    fn a_new_controller_convicts_a_silent_broker_whose_host_refuses_connections() {
+        // It never held a connection of that broker, and nobody told it that one closed.
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        assert_eq!(run(&mut w, 0, 340, 3, &[2]), [(320, Verdict::Ping { id, epoch })]);
+        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(321)), []);
+        assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch })]);
+    }
+
+    #[test]
+    fn a_refused_ping_alone_convicts_nobody() {
+        // Something between the two refuses connections; the heartbeats go on.
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        for at in (0..3000).step_by(100) {
+            w.on_evidence(Evidence::GossipSuspects { id, incarnation: incarnation(2) }, ms(at + 1));
+            assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(at + 2)), []);
+            assert_eq!(fences(&run(&mut w, at + 20, at + 120, 3, &[])), []);
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_stood_still_takes_a_refusal_for_no_proof_of_silence() {
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        run(&mut w, 0, 200, 3, &[]);
+        w.on_evidence(Evidence::GossipSuspects { id, incarnation: incarnation(2) }, ms(200));
+        let ping = w.on_evidence(Evidence::PingRefused { id, epoch }, ms(60_000));
+        assert_eq!(ping, [Verdict::Ping { id, epoch }], "one that is late");
+        assert_eq!(w.tick(ms(60_000)), []);
+    }
+
+    #[test]
+    fn a_closed_connection_of_an_earlier_process_says_nothing() {
+        let mut w = watcher(3);
+        let closed = Evidence::ConnectionClosed { id: NodeId(2), incarnation: incarnation(99) };
+        assert_eq!(w.on_evidence(closed, ms(5)), []);
     }
 
     #[test]
