@@ -383,6 +383,12 @@ def command(template, node):
     subprocess.run(template.replace("{}", str(node)), shell=True, check=True, stdout=subprocess.DEVNULL)
 
 
+def create_led_by(topic, leader):
+    others = [n for n in (1, 2, 3) if n != leader]
+    turns = [[leader, *others], [*others, leader], [others[1], leader, others[0]]]  # one partition led by each, the first by the one asked for
+    admin.create_topics([NewTopic(topic, 3, config={"min.insync.replicas": "2"}, replica_assignment=turns)])[topic].result(30)
+
+
 def kill_leader(topic):
     """Send records at a steady rate from an idempotent producer while the leader of partition 0 is killed; read them back.
 
@@ -435,11 +441,16 @@ def check_kill():
 
 
 def gaps(count):
-    """For scripts/bench: kill that many leaders, one after the other; per line the gap in ms and the node's start in s."""
+    """For scripts/bench: kill that many leaders that are not the active controller, and that many that are, by turns.
+
+    Per line which of the two (leader, controller), the gap in ms and the node's start in s.
+    """
     for n in range(count):
-        create(f"gap-{n}", 3)
-        gap, started = kill_leader(f"gap-{n}")
-        print(f"{gap * 1000:.0f} {started:.3f}", flush=True)
+        for victim in "leader", "controller":
+            topic, controller = f"gap-{victim}-{n}", admin.describe_cluster().result(15).controller.id
+            create_led_by(topic, controller if victim == "controller" else controller % 3 + 1)
+            gap, started = kill_leader(topic)
+            print(f"{victim} {gap * 1000:.0f} {started:.3f}", flush=True)
 
 
 def check_delete():
