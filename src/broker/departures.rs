@@ -2,8 +2,8 @@
 //!
 //! A client whose connection to a leader breaks asks another broker at once where the leader is now. The metadata log does not know
 //! yet: the verdict takes milliseconds, an election of the controller first some hundred. The old leader's name would send the
-//! client back to a dead process, and then it waits for a timer of its own (librdkafka looks again once in a second, franz-go in
-//! two and a half). So two things are known here:
+//! client back to a dead process, and then it waits for a timer of its own (librdkafka looks again once in a second, franz-go five
+//! seconds after its last look). So two things are known here:
 //!
 //! - **doubted**: the last connection with that life of the broker ended without a goodbye, a moment ago, and none has been
 //!   opened since. An answer that would name it as a leader is worth waiting for, at most [`PATIENCE`] from the loss.
@@ -26,8 +26,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than a fail-over of controller and leader; a cluster that cannot decide answers with what it has.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longer than a fail-over of controller and leader on a busy machine; a cluster that cannot decide answers with what it has.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Long enough for a client's first questions after the loss.
 const LISTED_FOR: Duration = Duration::from_secs(10);
 /// Node ids come from peers: so many are remembered.
