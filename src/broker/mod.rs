@@ -24,8 +24,8 @@ pub mod topics;
 
 pub use channel::{ChannelError, ControllerChannel};
 pub use failure_watch::FailureWatch;
-pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration};
-pub use metadata::{LocalMetadata, MetadataCell};
+pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration, RegistrationRefused};
+pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
 pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError};
 pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};

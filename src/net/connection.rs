@@ -286,7 +286,7 @@ mod tests {
         };
         let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
         let address = bound.address();
-        bound.serve(config, echo.clone(), &tracker, stop.clone());
+        bound.serve(config, echo.clone(), &tracker, stop.clone()).unwrap();
         Fixture { echo, address, budget, stop, tracker }
     }
 

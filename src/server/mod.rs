@@ -17,6 +17,7 @@
 
 mod clock;
 mod hooks;
+mod identity_check;
 mod node;
 mod publishers;
 mod store_keeper;

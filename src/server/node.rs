@@ -1,12 +1,13 @@
 //! [`Node`]: everything that runs, from the first port to the last goodbye.
 
 use super::hooks::{DirectoryReports, Hooks};
+use super::identity_check::IdentityCheck;
 use super::publishers::Addresses;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER,
+    Broker, ControllerCandidates, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER,
     Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane,
     QuorumService, Registration,
 };
@@ -39,7 +40,6 @@ use rookery_raft::record::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Why a node does not start, or cannot go on: one line each.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// A port.
     #[error(transparent)]
@@ -70,6 +70,9 @@ pub enum StartError {
     /// The metadata log.
     #[error("{0}")]
     Metadata(String),
+    /// The cluster does not take this process as this node.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What this build can replay.
@@ -96,6 +99,8 @@ pub struct Node {
     replica_lane: ReplicaLane,
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
+    /// What ends this node, once something does.
+    failure: watch::Sender<Option<StartError>>,
     /// Ends what serves clients and what works in the background.
     stop: CancellationToken,
     /// Ends the HTTP API, last of all.
@@ -121,11 +126,11 @@ impl Node {
         stop: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
         let config = Arc::new(config);
+        let listeners = bind_listeners(&config).await?;
         let path = config.data_dir.clone();
         let node_id = config.node_id;
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
         let directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
-        let listeners = bind_listeners(&config).await?;
         let (node, mut failure) = Node::start(config.clone(), &directory, prometheus).await?;
         tokio::pin!(stop);
         let mut gossip = None;
@@ -153,7 +158,7 @@ impl Node {
         config: Arc<ServerConfig>,
         directory: &DataDirectory,
         prometheus: PrometheusHandle,
-    ) -> Result<(Node, watch::Receiver<Option<String>>), StartError> {
+    ) -> Result<(Node, watch::Receiver<Option<StartError>>), StartError> {
         let clock = NodeClock::start();
         let me = QuorumNodeId { node_id: config.node_id, directory_id: directory.directory_id() };
         let incarnation = IncarnationId::random();
@@ -220,21 +225,35 @@ impl Node {
         let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, addresses, publishers: &publishers };
-        let failure = match config.voters.iter().any(|v| v.node_id == me.node_id) {
+        let (failure, failed) = watch::channel(None);
+        let candidates = config.voters.iter().map(|v| v.node_id).filter(|id| *id != me.node_id).collect();
+        let candidates = ControllerCandidates::new(candidates);
+        match config.voters.iter().any(|v| v.node_id == me.node_id) {
             true => {
-                let (quorum, failure) = opening.voter().await?;
+                let quorum = opening.voter(failure.clone()).await?;
                 let watch = FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone());
                 tracker.spawn(watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone()));
-                metadata.open(LocalMetadata::Voter { quorum, watch });
-                failure
+                metadata.open(LocalMetadata::Voter { quorum, watch, candidates });
             }
-            false => {
-                let (observer, failure) = opening.observer()?;
-                let voters = config.voters.iter().map(|v| v.node_id).collect();
-                metadata.open(LocalMetadata::Observer { observer, voters, believed: AtomicUsize::new(0) });
-                failure
-            }
+            false => metadata.open(LocalMetadata::Observer { observer: opening.observer(failure.clone())?, candidates }),
+        }
+        let check = IdentityCheck {
+            me: me.node_id,
+            incarnation,
+            cluster_id: directory.cluster_id(),
+            data_dir: directory.path().display().to_string(),
+            voters: config.voters.clone(),
+            pool: pool.clone(),
         };
+        let (refused, stopped) = (failure.clone(), stop.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                why = check.run() => if let Some(why) = why {
+                    refused.send_replace(Some(StartError::Refused(why)));
+                }
+            }
+        });
         let node = Node {
             config,
             metadata,
@@ -248,12 +267,13 @@ impl Node {
             replica_lane,
             gossip_events,
             view,
+            failure,
             stop,
             stop_http,
             tracker,
             http,
         };
-        Ok((node, failure))
+        Ok((node, failed))
     }
 
     /// Wait for the cluster; then gossip and, on a broker, everything that serves clients.
@@ -267,11 +287,8 @@ impl Node {
         let cluster_id = self.wait_for_cluster().await;
         self.identity.set_cluster_id(cluster_id);
         directory.bind_cluster(cluster_id).map_err(|e| StartError::Directory(e.to_string()))?;
-        if self.config.timing.gossip {
-            *gossip = Some(self.start_gossip(cluster_id).await?);
-        }
         if !self.config.is_broker {
-            return Ok(());
+            return self.start_gossip(cluster_id, gossip).await;
         }
         let clock: Arc<dyn Clock> = Arc::new(self.clock);
         let logs = LogConfig {
@@ -311,7 +328,7 @@ impl Node {
             Arc::new(self.metadata.clone()),
             channel.clone(),
             self.identity.clone(),
-            self.registration(cluster_id, gossip.as_ref()),
+            self.registration(cluster_id),
             registration.clone(),
             hooks,
         );
@@ -343,14 +360,35 @@ impl Node {
             frame_bytes_max: limits.request_bytes,
             idle_max: limits.connection_idle,
         };
+        let leave = CancellationToken::new();
+        let (life, refused) = (life.run(leave.clone()), self.failure.clone());
+        let life = tokio::spawn(async move {
+            if let Err(error) = life.await {
+                refused.send_replace(Some(StartError::Refused(error.to_string())));
+            }
+        });
+        *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
+        self.wait_until_registered(registration.subscribe()).await;
+        // Not before: a second process with this node id must not be heard of by anybody.
+        self.start_gossip(cluster_id, gossip).await?;
+        // Not before: what clients are told is at least as new as this registration.
         for listener in listeners {
             tracing::info!(address = %listener.address(), "Kafka listener");
-            listener.serve(net.clone(), handlers.clone(), tracker, stop.clone());
+            listener.serve(net.clone(), handlers.clone(), tracker, stop.clone())?;
         }
-        let leave = CancellationToken::new();
-        let life = tokio::spawn(life.run(leave.clone()));
-        *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
         Ok(())
+    }
+
+    /// Until the metadata here includes this broker's registration.
+    async fn wait_until_registered(&self, mut registration: watch::Receiver<Option<Registration>>) {
+        loop {
+            let epoch = registration.borrow_and_update().map(|r| r.epoch);
+            let applied = self.metadata.image().cluster.broker(self.config.node_id).map(|b| b.epoch());
+            if epoch.is_some() && applied >= epoch {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn wait_for_cluster(&self) -> ClusterId {
@@ -371,7 +409,10 @@ impl Node {
         }
     }
 
-    async fn start_gossip(&self, cluster_id: ClusterId) -> Result<Gossip, StartError> {
+    async fn start_gossip(&self, cluster_id: ClusterId, gossip: &mut Option<Gossip>) -> Result<(), StartError> {
+        if !self.config.timing.gossip {
+            return Ok(());
+        }
         let bind = resolve("peer.listener", &self.config.peer_bind).await?;
         let address = resolve("advertised.peer.listener", &self.config.peer_advertised).await?;
         let profile = if self.config.timing.gossip_fast { GossipProfile::FAST } else { GossipProfile::LAN };
@@ -382,16 +423,17 @@ impl Node {
             address,
         };
         let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
-        let gossip = Gossip::start(config, self.gossip_events.clone()).map_err(|e| {
+        let started = Gossip::start(config, self.gossip_events.clone()).map_err(|e| {
             let reason = match e.kind() {
                 io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
                 _ => e.to_string(),
             };
             ListenerError { address: bind.to_string(), reason }
         })?;
-        self.view.gossip.get_or_init(|| gossip.view());
-        gossip.set_seeds(self.seeds.borrow().clone());
-        Ok(gossip)
+        self.view.gossip.get_or_init(|| started.view());
+        started.set_seeds(self.seeds.borrow().clone());
+        *gossip = Some(started);
+        Ok(())
     }
 
     fn replica_config(&self) -> ReplicaManagerConfig {
@@ -427,7 +469,7 @@ impl Node {
         }
     }
 
-    fn registration(&self, cluster_id: ClusterId, gossip: Option<&Gossip>) -> RegisterBrokerRequest {
+    fn registration(&self, cluster_id: ClusterId) -> RegisterBrokerRequest {
         let address = |a: &HostPort| Address { host: a.host.clone(), port: a.port };
         let listener = |l: &crate::config::Listener| Listener {
             name: l.name.clone(),
@@ -442,7 +484,7 @@ impl Node {
             incarnation: self.incarnation,
             previous_epoch: BrokerEpoch::UNKNOWN,
             listeners: self.config.listeners.iter().map(listener).collect(),
-            gossip_address: gossip.map(|_| peer_address.clone()),
+            gossip_address: self.config.timing.gossip.then(|| peer_address.clone()),
             peer_address,
             rack: self.config.rack.clone(),
             features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), SUPPORTED_METADATA)]),
@@ -521,7 +563,7 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
-    async fn voter(&self) -> Result<(MetadataQuorum, watch::Receiver<Option<String>>), StartError> {
+    async fn voter(&self, failure: watch::Sender<Option<StartError>>) -> Result<MetadataQuorum, StartError> {
         let path = self.directory.path().join("quorum");
         let log = blocking(move || QuorumLog::open(&path, MARK_INTERVAL)).await?;
         let log = log.map_err(|e| StartError::Metadata(e.to_string()))?;
@@ -549,39 +591,35 @@ impl OpenMetadata<'_> {
         };
         let quorum: MetadataQuorum =
             MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))?;
-        let (sender, failure) = watch::channel(None);
         let mut leadership = quorum.leadership();
         tokio::spawn(async move {
             if let Ok(failed) = leadership.wait_for(|l| l.failure.is_some()).await {
-                sender.send_replace(failed.failure.clone());
+                failure.send_replace(failed.failure.clone().map(StartError::Metadata));
             }
-            sender.closed().await;
         });
-        Ok((quorum, failure))
+        Ok(quorum)
     }
 
-    fn observer(&self) -> Result<(MetadataObserver, watch::Receiver<Option<String>>), StartError> {
+    fn observer(&self, failure: watch::Sender<Option<StartError>>) -> Result<MetadataObserver, StartError> {
         let config = ObserverConfig::new(self.me, self.voters(), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
         let publishers: Vec<Arc<dyn MetadataPublisher>> = vec![self.addresses.clone(), self.publishers.clone()];
         let observer: MetadataObserver = MetadataObserver::start(config, transport, self.snapshots()?, publishers)
             .map_err(|e| StartError::Metadata(e.to_string()))?;
-        let (sender, failure) = watch::channel(None);
         let mut status = observer.status();
         tokio::spawn(async move {
             if let Ok(failed) = status.wait_for(|s| s.failure.is_some()).await {
-                sender.send_replace(failed.failure.clone());
+                failure.send_replace(failed.failure.clone().map(StartError::Metadata));
             }
-            sender.closed().await;
         });
-        Ok((observer, failure))
+        Ok(observer)
     }
 }
 
-async fn wait_for_failure(failure: &mut watch::Receiver<Option<String>>) -> StartError {
-    match failure.wait_for(Option::is_some).await {
-        Ok(failed) => StartError::Metadata(failed.clone().unwrap_or_default()),
-        Err(_) => std::future::pending().await,
+async fn wait_for_failure(failure: &mut watch::Receiver<Option<StartError>>) -> StartError {
+    match failure.wait_for(Option::is_some).await.ok().and_then(|failed| failed.clone()) {
+        Some(failed) => failed,
+        None => std::future::pending().await,
     }
 }
 

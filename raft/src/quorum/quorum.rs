@@ -7,8 +7,10 @@ use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
+use super::publication::Publication;
 use super::service::Service;
 use super::snapshot_store::SnapshotStore;
+use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::transport::QuorumTransport;
@@ -24,6 +26,7 @@ use openraft::async_runtime::{Select2, WatchReceiver as _};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -89,6 +92,8 @@ impl<Rt: AsyncRuntime> Clone for MetadataQuorum<Rt> {
 
 struct Inner<Rt: AsyncRuntime> {
     service: Service<Rt>,
+    /// What was published: of this node's own log, or, without a vote, of others'.
+    published: watch::Receiver<Arc<MetadataImage>>,
     leadership: watch::Receiver<Leadership>,
     submissions: mpsc::Sender<Submission>,
     election_max: Duration,
@@ -119,8 +124,11 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let raft_config = Arc::new(config.openraft()?);
         let (log, saved) = LogStore::<Rt>::open(storage, config.execution).await?;
         let standing = standing(&saved)?;
+        let snapshot_store = snapshots.clone();
         let snapshots =
             Snapshots::open(snapshots, config.execution).map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let observer = config.observer();
+        let observer_transport = transport.clone();
         let peers = Arc::new(Peers {
             me: config.me,
             transport,
@@ -130,7 +138,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         });
         let (image_tx, image) = watch::channel(MetadataImage::empty());
         let mut loader = MetadataLoader::new(MetadataImage::empty());
-        publishers.into_iter().for_each(|publisher| loader.add_publisher(publisher));
+        let publication = Publication::new(publishers);
+        loader.add_publisher(publication.clone());
         let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx);
         let network = Network::<Rt>::new(peers.clone());
         let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
@@ -143,6 +152,17 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), retry);
         let stop = CancellationToken::new();
         let (leadership_tx, leadership) = watch::channel(Leadership::default());
+        let published = publication.image();
+        let failure = watch::Sender::new(None);
+        let standby = Standby {
+            formation: formation.status.clone(),
+            observer,
+            transport: observer_transport,
+            snapshots: snapshot_store,
+            publication,
+            applied: image.clone(),
+            failure: failure.clone(),
+        };
         let (submissions, queue) = mpsc::channel(QUEUE);
         let controller_task = ControllerTask::<Rt> {
             raft: raft.clone(),
@@ -157,12 +177,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         };
         let tasks = vec![
             Rt::spawn(until::<Rt>(stop.clone(), forming.run())),
-            Rt::spawn(until::<Rt>(stop.clone(), watch_leadership(raft.clone(), leadership_tx))),
+            Rt::spawn(until::<Rt>(stop.clone(), standby.run::<Rt>())),
+            Rt::spawn(until::<Rt>(stop.clone(), watch_leadership(raft.clone(), failure, leadership_tx))),
             Rt::spawn(controller_task.run()),
         ];
         let service = Service::new(peers, raft, log, snapshots, formation, image);
         let election_max = config.election_max;
-        let inner = Inner { service, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
+        let inner = Inner { service, published, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -186,14 +207,30 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         async move { inner.service.handle(request).await }.boxed()
     }
 
-    /// The metadata as of the last entry applied here.
+    /// The metadata as of the last entry applied here, or observed, while this node has no vote.
     pub fn image(&self) -> Arc<MetadataImage> {
-        self.inner.service.image.borrow().clone()
+        self.inner.published.borrow().clone()
     }
 
     /// Every new image; intermediate ones may be skipped.
     pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.inner.service.image.clone()
+        self.inner.published.clone()
+    }
+
+    /// Why this node has no vote in a cluster that is formed, and what to do; `None` while it has one, and before the formation.
+    pub fn no_vote(&self) -> Option<String> {
+        let me = self.inner.service.peers.me;
+        let formation = self.inner.service.formation.status.borrow().clone();
+        let leadership = self.inner.leadership.borrow();
+        match formation.report.standing {
+            Standing::Joined(_) => Some(formation.why),
+            Standing::Formed(_) if leadership.voters.is_empty() || leadership.voters.iter().any(|v| v.id == me) => None,
+            Standing::Formed(_) => Some(format!(
+                "{me} is no voter of the metadata quorum yet: `rookery quorum replace {}` makes it one",
+                me.node_id
+            )),
+            Standing::Empty | Standing::Prepared(_) => None,
+        }
     }
 
     /// Waits until the entry at `offset` is applied here.
@@ -373,11 +410,17 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
 }
 
 /// Mirrors openraft's metrics, as far as they concern leadership.
-async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::Sender<Leadership>) {
+async fn watch_leadership<Rt: AsyncRuntime>(
+    raft: Raft<Rt>,
+    standby_failure: watch::Sender<Option<String>>,
+    leadership: watch::Sender<Leadership>,
+) {
     let mut metrics = raft.metrics();
+    let mut failure = standby_failure.subscribe();
     drop(raft);
     loop {
-        let now = leadership_of(&metrics.borrow_and_update());
+        let mut now = leadership_of(&metrics.borrow_and_update());
+        now.failure = now.failure.or_else(|| failure.borrow_and_update().clone());
         leadership.send_if_modified(|old| {
             let changed = *old != now;
             if changed {
@@ -385,12 +428,15 @@ async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::S
             }
             changed
         });
-        if metrics.changed().await.is_err() {
-            leadership.send_modify(|l| {
-                l.active = false;
-                l.failure.get_or_insert_with(|| "it was stopped".into());
-            });
-            return;
+        match Rt::select2(pin!(metrics.changed()), pin!(failure.changed())).await {
+            Select2::First(Ok(())) | Select2::Second(_) => {}
+            Select2::First(Err(_)) => {
+                leadership.send_modify(|l| {
+                    l.active = false;
+                    l.failure.get_or_insert_with(|| "it was stopped".into());
+                });
+                return;
+            }
         }
     }
 }
