@@ -57,7 +57,8 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
     let mut sent = 0usize;
     loop {
         // What waits goes out when no more comes for a while: input may be slow, and endless.
-        let next = if batch.is_empty() { Ok(lines.next_line().await) } else { timeout(LINGER, lines.next_line()).await };
+        let next =
+            if batch.is_empty() { Ok(lines.next_line().await) } else { timeout(LINGER, lines.next_line()).await };
         let Ok(next) = next else {
             sent += producer.send(std::mem::take(&mut batch)).await?;
             continue;
