@@ -4,8 +4,8 @@
 //!            cluster id known        registered             caught up, unfenced
 //!  Starting ────────────────► Registering ─────► Fenced ◄───────────────────────► Running
 //!                                  ▲                │  epoch refused                 │
-//!                                  └────────────────┴────────────────────────────────┤ stop asked
-//!                                                                                    ▼
+//!                                  └────────────────┴────────────────────────────────┤ stop asked      (Unheard: Fenced or Running
+//!                                                                                    ▼                  without an answer)
 //!                                                               Leaving ──────► Left (or its time is over)
 //! ```
 //!
@@ -42,6 +42,8 @@ pub enum BrokerState {
     Fenced,
     /// It can lead and serve.
     Running,
+    /// It was registered, and for a session time-out no controller has answered its heartbeats.
+    Unheard,
     /// Leadership is being handed over.
     Leaving,
     /// It may end.
@@ -56,6 +58,9 @@ impl BrokerState {
             BrokerState::Registering => "registering with the controller",
             BrokerState::Fenced => "fenced: catching up with the metadata log",
             BrokerState::Running => "running",
+            BrokerState::Unheard => {
+                "no controller answers heartbeats: it is fenced by now, or the metadata quorum has no majority"
+            }
             BrokerState::Leaving => "handing leadership over",
             BrokerState::Left => "left the cluster",
         }
@@ -86,7 +91,9 @@ pub struct LifecycleConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrationRefused {
     /// Another process holds the node id.
-    #[error("node id {0} is used twice: another process is registered under it and alive; give this one another node.id, or stop that one")]
+    #[error(
+        "node id {0} is used twice: another process is registered under it and alive; give this one another node.id, or stop that one"
+    )]
     NodeIdUsedTwice(NodeId),
     /// What it registered is not acceptable.
     #[error("the controller refuses to register this broker: {0}")]
@@ -251,6 +258,7 @@ impl Lifecycle {
         let mut beat = interval(self.config.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leave_by: Option<Instant> = None;
+        let mut answered = Instant::now();
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
@@ -266,6 +274,7 @@ impl Lifecycle {
             let sent = Instant::now();
             match self.beat(registration, leave_by.is_some()).await {
                 Ok(answer) => {
+                    answered = Instant::now();
                     if !answer.is_fenced {
                         self.hooks.confirmed(sent);
                     }
@@ -285,7 +294,12 @@ impl Lifecycle {
                     tracing::warn!(%error, "this broker's epoch is over; registering again");
                     return false;
                 }
-                Err(error) => tracing::debug!(%error, "heartbeat"),
+                Err(error) => {
+                    tracing::debug!(%error, "heartbeat");
+                    if leave_by.is_none() && answered.elapsed() > self.config.session {
+                        self.enter(BrokerState::Unheard);
+                    }
+                }
             }
         }
     }

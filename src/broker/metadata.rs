@@ -5,9 +5,9 @@
 
 use super::{FailureWatch, Metadata};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
-use rookery_raft::ids::{ClusterId, NodeId};
+use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
 use rookery_raft::quorum::{MetadataObserver, MetadataQuorum, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,6 +80,18 @@ impl Metadata for MetadataCell {
             Some(LocalMetadata::Voter { quorum, .. }) => quorum.image(),
             Some(LocalMetadata::Observer { observer, .. }) => observer.image(),
         }
+    }
+
+    fn applied(&self, offset: MetadataOffset) -> BoxFuture<'static, ()> {
+        let mut images = match self.get() {
+            None => return pending().boxed(),
+            Some(LocalMetadata::Voter { quorum, .. }) => quorum.images(),
+            Some(LocalMetadata::Observer { observer, .. }) => observer.images(),
+        };
+        async move {
+            let _ = images.wait_for(|image| image.offset >= offset).await;
+        }
+        .boxed()
     }
 
     fn controller(&self) -> Option<NodeId> {

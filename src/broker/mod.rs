@@ -36,7 +36,7 @@ use futures_util::future::BoxFuture;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
-use rookery_raft::ids::{ClusterId, NodeId};
+use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ use std::time::Duration;
 pub trait Metadata: Send + Sync + 'static {
     /// Everything applied here.
     fn image(&self) -> Arc<MetadataImage>;
+    /// Ends when everything up to this offset has been applied here.
+    fn applied(&self, offset: MetadataOffset) -> BoxFuture<'static, ()>;
     /// The active controller, as far as this node knows.
     fn controller(&self) -> Option<NodeId>;
     /// That node said that it is not the controller, or did not answer.

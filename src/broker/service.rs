@@ -1,9 +1,12 @@
 //! The controller's end of a [`super::ControllerChannel`]: MessagePack in, MessagePack out.
+//!
+//! An answer carries how far the controller had applied the log when it gave it: the request's own entry is among that.
 
 use super::Metadata;
 use crate::peer::{PeerIdentity, PeerService, ServiceFuture};
 use bytes::Bytes;
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use rookery_raft::ids::MetadataOffset;
 use std::sync::Arc;
 
 /// The kind of a request to the controller, on the lanes `Controller` and `Heartbeat`.
@@ -32,7 +35,7 @@ impl PeerService for ControllerService {
                     Err(ControllerError::InvalidRequest(format!("unreadable request: {error}")))
                 }
             };
-            Ok(vec![encode_answer(&answer)])
+            Ok(vec![encode_answer(&answer, self.metadata.image().offset)])
         })
     }
 }
@@ -47,12 +50,12 @@ pub(super) fn encode_request(request: &ControllerRequest) -> Bytes {
     rmp_serde::to_vec_named(request).expect("a request is plain data").into()
 }
 
-fn encode_answer(answer: &Result<ControllerResponse, ControllerError>) -> Bytes {
-    rmp_serde::to_vec_named(answer).expect("an answer is plain data").into()
+pub(super) type Answer = Result<ControllerResponse, ControllerError>;
+
+fn encode_answer(answer: &Answer, applied: MetadataOffset) -> Bytes {
+    rmp_serde::to_vec_named(&(applied, answer)).expect("an answer is plain data").into()
 }
 
-pub(super) fn decode_answer(
-    body: &[u8],
-) -> Result<Result<ControllerResponse, ControllerError>, rmp_serde::decode::Error> {
+pub(super) fn decode_answer(body: &[u8]) -> Result<(MetadataOffset, Answer), rmp_serde::decode::Error> {
     rmp_serde::from_slice(body)
 }

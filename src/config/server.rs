@@ -254,9 +254,9 @@ fn voters(
         return Err(s.invalid(VOTERS, "1, 3 or 5 voters"));
     }
     match (voters.iter().any(|v| v.node_id == me), is_controller) {
-        (true, false) => Err(ConfigError::Conflict(format!(
-            "node {me} is listed in {VOTERS} but process.roles has no `controller`"
-        ))),
+        (true, false) => {
+            Err(ConfigError::Conflict(format!("node {me} is listed in {VOTERS} but process.roles has no `controller`")))
+        }
         (false, true) => Err(ConfigError::Conflict(format!(
             "node {me} is a controller by process.roles but not listed in {VOTERS}: list it, or set process.roles = broker"
         ))),

@@ -75,7 +75,9 @@ impl IdentityCheck {
         let outcome = self.pool.probe_at(voter.node_id, &voter.address.to_string(), ANSWER_MAX).await;
         let identity = match outcome {
             ProbeOutcome::Answered { identity, .. } | ProbeOutcome::Rejected { identity, .. } => identity,
-            ProbeOutcome::ConnectionRefused | ProbeOutcome::TimedOut | ProbeOutcome::Failed(_) => return Answer::Silent,
+            ProbeOutcome::ConnectionRefused | ProbeOutcome::TimedOut | ProbeOutcome::Failed(_) => {
+                return Answer::Silent;
+            }
         };
         if voter.node_id == self.me && identity.node_id == self.me && identity.incarnation != self.incarnation {
             return Answer::MyId;

@@ -7,9 +7,9 @@ use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerCandidates, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER,
-    Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane,
-    QuorumService, Registration,
+    Broker, ControllerCandidates, ControllerChannel, ControllerService, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
+    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin,
+    QuorumLane, QuorumService, Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -32,7 +32,8 @@ use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerReque
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::quorum::{
-    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, SnapshotFiles,
+    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
+    SnapshotFiles,
 };
 use rookery_raft::record::{
     Address, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
@@ -130,8 +131,8 @@ impl Node {
         let path = config.data_dir.clone();
         let node_id = config.node_id;
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
-        let directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
-        let (node, mut failure) = Node::start(config.clone(), &directory, prometheus).await?;
+        let mut directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
+        let (node, mut failure) = Node::start(config.clone(), &mut directory, prometheus).await?;
         tokio::pin!(stop);
         let mut gossip = None;
         let mut broker = None;
@@ -156,7 +157,7 @@ impl Node {
     /// Everything that is there before the cluster is known.
     async fn start(
         config: Arc<ServerConfig>,
-        directory: &DataDirectory,
+        directory: &mut DataDirectory,
         prometheus: PrometheusHandle,
     ) -> Result<(Node, watch::Receiver<Option<StartError>>), StartError> {
         let clock = NodeClock::start();
@@ -224,18 +225,20 @@ impl Node {
         let (seeds_sender, seeds) = watch::channel(seeds);
         let addresses = Arc::new(Addresses::new(me.node_id, book, seeds_sender));
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
+        let votes = config.voters.iter().any(|v| v.node_id == me.node_id);
+        let log = if votes { Some(open_quorum_log(directory, me.node_id)?) } else { None };
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, addresses, publishers: &publishers };
         let (failure, failed) = watch::channel(None);
         let candidates = config.voters.iter().map(|v| v.node_id).filter(|id| *id != me.node_id).collect();
         let candidates = ControllerCandidates::new(candidates);
-        match config.voters.iter().any(|v| v.node_id == me.node_id) {
-            true => {
-                let quorum = opening.voter(failure.clone()).await?;
+        match log {
+            Some(log) => {
+                let quorum = opening.voter(log, failure.clone()).await?;
                 let watch = FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone());
                 tracker.spawn(watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone()));
                 metadata.open(LocalMetadata::Voter { quorum, watch, candidates });
             }
-            false => metadata.open(LocalMetadata::Observer { observer: opening.observer(failure.clone())?, candidates }),
+            None => metadata.open(LocalMetadata::Observer { observer: opening.observer(failure.clone())?, candidates }),
         }
         let check = IdentityCheck {
             me: me.node_id,
@@ -563,10 +566,11 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
-    async fn voter(&self, failure: watch::Sender<Option<StartError>>) -> Result<MetadataQuorum, StartError> {
-        let path = self.directory.path().join("quorum");
-        let log = blocking(move || QuorumLog::open(&path, MARK_INTERVAL)).await?;
-        let log = log.map_err(|e| StartError::Metadata(e.to_string()))?;
+    async fn voter(
+        &self,
+        log: QuorumLog,
+        failure: watch::Sender<Option<StartError>>,
+    ) -> Result<MetadataQuorum, StartError> {
         let timing = &self.config.timing;
         let config = QuorumConfig {
             heartbeat: timing.quorum_heartbeat,
@@ -614,6 +618,21 @@ impl OpenMetadata<'_> {
         });
         Ok(observer)
     }
+}
+
+/// A log that lost what it held must not vote again under this directory's id.
+fn open_quorum_log(directory: &mut DataDirectory, me: NodeId) -> Result<QuorumLog, StartError> {
+    let opened = tokio::task::block_in_place(|| QuorumLog::open(directory, MARK_INTERVAL));
+    opened.map_err(|error| {
+        let path = directory.path().display();
+        StartError::Metadata(match error {
+            QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_) => format!(
+                "{path}: {error}; restore the disk, or, where other voters are left, move the directory away: \
+                 node {me} then starts without a vote until `rookery quorum replace {me}`"
+            ),
+            _ => format!("{path}: {error}"),
+        })
+    })
 }
 
 async fn wait_for_failure(failure: &mut watch::Receiver<Option<StartError>>) -> StartError {

@@ -15,6 +15,7 @@ use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::transport::QuorumTransport;
 use super::types::{QuorumNode, TokioRuntime, TypeConfig};
+use super::wire::{Refused, Reply};
 use crate::controller::{Controller, ControllerError, ControllerRequest, ControllerResponse};
 use crate::delta::{MetadataLoader, MetadataPublisher};
 use crate::ids::{BrokerEpoch, ClusterId, MetadataOffset, NodeId, QuorumNodeId};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,7 +206,14 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     /// Answers a request that came over the transport.
     pub fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
         let inner = self.inner.clone();
-        async move { inner.service.handle(request).await }.boxed()
+        async move {
+            // openraft takes a message after its end for an error worth telling.
+            if inner.stop.is_cancelled() {
+                return Reply::Refused(Refused::NotRunning("it stops".into())).seal();
+            }
+            inner.service.handle(request).await
+        }
+        .boxed()
     }
 
     /// The metadata as of the last entry applied here, or observed, while this node has no vote.
@@ -377,13 +386,21 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         }
         match Rt::timeout(CATCH_UP, raft.add_learner(new, node, true)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(QuorumError::Voters(error.to_string())),
+            Ok(Err(error)) => return Err(change_failed(&error)),
             Err(_) => return Err(QuorumError::Voters(format!("{new} does not catch up"))),
         }
         let changed = raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
-        changed.map(|_| ()).map_err(|e| QuorumError::Voters(e.to_string()))?;
+        changed.map(|_| ()).map_err(|e| change_failed(&e))?;
         tracing::info!(%old, %new, "replaced a voter");
         Ok(())
+    }
+}
+
+/// A change that lost its leader goes on with the next one.
+fn change_failed<Rt: AsyncRuntime>(error: &RaftError<TypeConfig<Rt>, ClientWriteError<TypeConfig<Rt>>>) -> QuorumError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => QuorumError::NotController(None),
+        other => QuorumError::Voters(other.to_string()),
     }
 }
 

@@ -267,3 +267,20 @@ fn the_last_handle_may_go_away_on_the_commit_thread() {
     };
     assert_eq!(logs(&reopened).get(&partition).unwrap().offsets().log_end, 50);
 }
+
+#[test]
+fn records_removed_together_with_their_witness_are_lost_and_no_empty_store() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    assert!(!store.log_lost(), "a new one has lost nothing");
+    store.close().unwrap();
+    drop(store);
+    fs::remove_dir_all(temp.path().join("log")).unwrap();
+    fs::remove_file(temp.path().join("sync.mark")).unwrap();
+    let store = open(temp.path());
+    assert!(store.log_lost());
+    store.acknowledge_log_lost().unwrap();
+    store.close().unwrap();
+    drop(store);
+    assert!(!open(temp.path()).log_lost(), "told once");
+}
