@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -262,7 +262,8 @@ impl Drop for Cluster {
 pub struct Stream {
     process: Child,
     stop: Arc<AtomicBool>,
-    writer: JoinHandle<usize>,
+    given: Arc<AtomicUsize>,
+    writer: JoinHandle<()>,
 }
 
 impl Stream {
@@ -270,16 +271,21 @@ impl Stream {
         let mut input = process.stdin.take().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let given = Arc::new(AtomicUsize::new(0));
+        let count = given.clone();
         let writer = std::thread::spawn(move || {
-            let mut n = 0;
             while !stopped.load(Ordering::Relaxed) {
-                writeln!(input, "record-{n:06}").unwrap();
-                n += 1;
+                writeln!(input, "record-{:06}", count.load(Ordering::Relaxed)).unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(2));
             }
-            n
         });
-        Stream { process, stop, writer }
+        Stream { process, stop, given, writer }
+    }
+
+    /// How many records it was given so far.
+    pub fn written(&self) -> usize {
+        self.given.load(Ordering::Relaxed)
     }
 
     /// How many records were written; every one of them was acknowledged, or this fails with what the producer said.
@@ -288,7 +294,8 @@ impl Stream {
         let output = self.process.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the producer failed: {said}");
-        let written = self.writer.join().unwrap();
+        self.writer.join().unwrap();
+        let written = self.given.load(Ordering::Relaxed);
         assert!(said.contains(&format!("{written} records written")), "{said}");
         written
     }
