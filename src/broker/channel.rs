@@ -3,6 +3,9 @@
 //! The controller moves; so a request is tried until its time is over: here if this node is active, else at the node
 //! that this one believes to be. A request whose outcome became unknown (the connection closed after it was sent) is
 //! tried again only if doing it twice is the same as doing it once; otherwise the caller is told that it timed out.
+//!
+//! What a client changed, the next request to the same node sees: such a request is answered after the change was applied here,
+//! or when its time is over.
 
 use super::Metadata;
 use super::service::{KIND_CONTROLLER, decode_answer, encode_request};
@@ -68,7 +71,7 @@ impl ControllerChannel {
                 None => Tried::Again(last),
                 Some(node) => {
                     let until = if repeatable { deadline.min(Instant::now() + TRY_MAX) } else { deadline };
-                    let tried = self.try_once(lane, node, &request, until).await;
+                    let tried = self.try_once(lane, node, &request, (until, deadline)).await;
                     if !matches!(tried, Tried::Answered(_)) {
                         self.metadata.controller_was_wrong(node);
                     }
@@ -88,7 +91,13 @@ impl ControllerChannel {
         }
     }
 
-    async fn try_once(&self, lane: Lane, node: NodeId, request: &ControllerRequest, until: Instant) -> Tried {
+    async fn try_once(
+        &self,
+        lane: Lane,
+        node: NodeId,
+        request: &ControllerRequest,
+        (until, deadline): (Instant, Instant),
+    ) -> Tried {
         if node == self.me {
             return match timeout_at(until, self.metadata.submit(request.clone())).await {
                 Ok(Err(ControllerError::NotController)) => Tried::Again("this node was the controller".to_owned()),
@@ -99,8 +108,16 @@ impl ControllerChannel {
         let left = until.saturating_duration_since(Instant::now());
         match self.pool.call(node, lane, KIND_CONTROLLER, vec![encode_request(request)], left).await {
             Ok(body) => match decode_answer(&body) {
-                Ok(Err(ControllerError::NotController)) => Tried::Again(format!("node {node} is not the controller")),
-                Ok(answer) => Tried::Answered(answer),
+                Ok((_, Err(ControllerError::NotController))) => {
+                    Tried::Again(format!("node {node} is not the controller"))
+                }
+                Ok((applied, answer)) => {
+                    if is_change_of_clients(request) {
+                        // A node that lags for longer than the client waits answers all the same: it is done.
+                        let _ = timeout_at(deadline, self.metadata.applied(applied)).await;
+                    }
+                    Tried::Answered(answer)
+                }
                 Err(error) => Tried::Unknown(format!("node {node} answered what this version cannot read: {error}")),
             },
             Err(error @ (PeerError::Closed(_) | PeerError::TimedOut { .. })) => Tried::Unknown(error.to_string()),
@@ -138,6 +155,17 @@ enum Tried {
     Again(String),
     /// Perhaps done.
     Unknown(String),
+}
+
+/// Whether a client asked for it, and will look for it.
+fn is_change_of_clients(request: &ControllerRequest) -> bool {
+    use ControllerRequest::*;
+    match request {
+        CreateTopics(_) | DeleteTopics { .. } | CreatePartitions(_) | ElectLeaders(_) | UnregisterBroker { .. } => true,
+        IncrementalAlterConfigs(_) | AlterConfigs(_) | EnsureInternalTopic(_) => true,
+        Form(_) | RegisterBroker(_) | BrokerHeartbeat(_) | UpdateDirectories(_) | FenceBroker { .. } => false,
+        AlterPartition(_) | AllocateProducerIds { .. } | ExpireSessions | RebalanceLeaders => false,
+    }
 }
 
 /// Whether doing it twice is the same as doing it once.

@@ -4,14 +4,18 @@
 //!            cluster id known        registered             caught up, unfenced
 //!  Starting ────────────────► Registering ─────► Fenced ◄───────────────────────► Running
 //!                                  ▲                │  epoch refused                 │
-//!                                  └────────────────┴────────────────────────────────┤ stop asked
-//!                                                                                    ▼
+//!                                  └────────────────┴────────────────────────────────┤ stop asked      (Unheard: Fenced or Running
+//!                                                                                    ▼                  without an answer)
 //!                                                               Leaving ──────► Left (or its time is over)
 //! ```
 //!
 //! What the broker may *do* follows from the image, never from this state: a heartbeat's answer only paces the next
 //! heartbeat and tells operators. An epoch that the controller no longer knows means that this broker was registered anew
 //! or forgotten: it registers again, and the new registration gives every partition it leads a new leader epoch.
+//!
+//! A registration that is refused for what this process *is* (its cluster, its version, its directories, a node id that another live
+//! process holds) ends the process: trying on would not change it. The process before this one may seem alive for a session time-out,
+//! so a node id counts as used twice only after [`DUPLICATE_MIN`] and two session time-outs.
 
 use super::{ChannelError, ControllerChannel, Metadata};
 use crate::peer::{Lane, LocalIdentity};
@@ -38,6 +42,8 @@ pub enum BrokerState {
     Fenced,
     /// It can lead and serve.
     Running,
+    /// It was registered, and for a session time-out no controller has answered its heartbeats.
+    Unheard,
     /// Leadership is being handed over.
     Leaving,
     /// It may end.
@@ -52,6 +58,9 @@ impl BrokerState {
             BrokerState::Registering => "registering with the controller",
             BrokerState::Fenced => "fenced: catching up with the metadata log",
             BrokerState::Running => "running",
+            BrokerState::Unheard => {
+                "no controller answers heartbeats: it is fenced by now, or the metadata quorum has no majority"
+            }
             BrokerState::Leaving => "handing leadership over",
             BrokerState::Left => "left the cluster",
         }
@@ -76,6 +85,19 @@ pub struct LifecycleConfig {
     pub session: Duration,
     /// `controlled.shutdown.timeout.ms`.
     pub leave_max: Duration,
+}
+
+/// Why this process cannot be a broker of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationRefused {
+    /// Another process holds the node id.
+    #[error(
+        "node id {0} is used twice: another process is registered under it and alive; give this one another node.id, or stop that one"
+    )]
+    NodeIdUsedTwice(NodeId),
+    /// What it registered is not acceptable.
+    #[error("the controller refuses to register this broker: {0}")]
+    Refused(ControllerError),
 }
 
 /// What the lifecycle tells the rest of the node, and asks of it. Called in its task: must be short.
@@ -105,6 +127,7 @@ pub struct Lifecycle {
 
 const RETRY: Duration = Duration::from_millis(100);
 const WARN_EVERY: Duration = Duration::from_secs(5);
+const DUPLICATE_MIN: Duration = Duration::from_secs(8);
 
 impl Lifecycle {
     /// A broker that has not begun.
@@ -134,21 +157,22 @@ impl Lifecycle {
         self.state.subscribe()
     }
 
-    /// Live until a stop is asked for, then leave in order.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Live until a stop is asked for, then leave in order; fails when this process cannot be a broker.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RegistrationRefused> {
         let Some(cluster_id) = self.wait_for_cluster(&stop).await else {
             self.enter(BrokerState::Left);
-            return;
+            return Ok(());
         };
         loop {
             self.enter(BrokerState::Registering);
-            let Some(registration) = self.register(cluster_id, &stop).await else { break };
+            let Some(registration) = self.register(cluster_id, &stop).await? else { break };
             self.enter(BrokerState::Fenced);
             if self.heartbeat_until_refused(registration, &stop).await {
                 break;
             }
         }
         self.enter(BrokerState::Left);
+        Ok(())
     }
 
     fn enter(&self, state: BrokerState) {
@@ -172,8 +196,13 @@ impl Lifecycle {
         }
     }
 
-    async fn register(&self, cluster_id: ClusterId, stop: &CancellationToken) -> Option<Registration> {
+    async fn register(
+        &self,
+        cluster_id: ClusterId,
+        stop: &CancellationToken,
+    ) -> Result<Option<Registration>, RegistrationRefused> {
         let mut warned: Option<Instant> = None;
+        let mut duplicate_since: Option<Instant> = None;
         loop {
             let previous = *self.registration.borrow();
             let directories = self.hooks.directories();
@@ -186,7 +215,7 @@ impl Lifecycle {
             let asked = self.channel.ask(ControllerRequest::RegisterBroker(request), self.config.session);
             let answer = tokio::select! {
                 answer = asked => answer,
-                () = stop.cancelled() => return None,
+                () = stop.cancelled() => return Ok(None),
             };
             match answer {
                 Ok(ControllerResponse::RegisterBroker { epoch }) => {
@@ -196,10 +225,21 @@ impl Lifecycle {
                     self.hooks.registered(epoch, &directories);
                     self.registration.send_replace(Some(registration));
                     tracing::info!(node = %registration.id, %epoch, "registered");
-                    return Some(registration);
+                    return Ok(Some(registration));
                 }
                 Ok(other) => tracing::warn!(?other, "the controller answered a registration with something else"),
+                Err(ChannelError::Refused(
+                    error @ (ControllerError::InconsistentClusterId { .. }
+                    | ControllerError::InvalidRegistration(_)
+                    | ControllerError::UnsupportedVersion(_)),
+                )) => return Err(RegistrationRefused::Refused(error)),
                 Err(error) => {
+                    if let ChannelError::Refused(ControllerError::DuplicateBrokerRegistration(id)) = error {
+                        let since = *duplicate_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() > DUPLICATE_MIN.max(self.config.session * 2) {
+                            return Err(RegistrationRefused::NodeIdUsedTwice(id));
+                        }
+                    }
                     if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                         tracing::warn!(node = %self.template.id, %error, "cannot register; trying on");
                         warned = Some(Instant::now());
@@ -208,7 +248,7 @@ impl Lifecycle {
             }
             tokio::select! {
                 () = sleep(RETRY) => {}
-                () = stop.cancelled() => return None,
+                () = stop.cancelled() => return Ok(None),
             }
         }
     }
@@ -218,6 +258,7 @@ impl Lifecycle {
         let mut beat = interval(self.config.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leave_by: Option<Instant> = None;
+        let mut answered = Instant::now();
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
@@ -233,6 +274,7 @@ impl Lifecycle {
             let sent = Instant::now();
             match self.beat(registration, leave_by.is_some()).await {
                 Ok(answer) => {
+                    answered = Instant::now();
                     if !answer.is_fenced {
                         self.hooks.confirmed(sent);
                     }
@@ -252,7 +294,12 @@ impl Lifecycle {
                     tracing::warn!(%error, "this broker's epoch is over; registering again");
                     return false;
                 }
-                Err(error) => tracing::debug!(%error, "heartbeat"),
+                Err(error) => {
+                    tracing::debug!(%error, "heartbeat");
+                    if leave_by.is_none() && answered.elapsed() > self.config.session {
+                        self.enter(BrokerState::Unheard);
+                    }
+                }
             }
         }
     }

@@ -5,9 +5,9 @@
 
 use super::{FailureWatch, Metadata};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
-use rookery_raft::ids::{ClusterId, NodeId};
+use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
 use rookery_raft::quorum::{MetadataObserver, MetadataQuorum, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,16 +22,40 @@ pub enum LocalMetadata {
         quorum: MetadataQuorum,
         /// Hears the heartbeats that the controller accepts.
         watch: Arc<FailureWatch>,
+        /// Who may be the controller, while this node has no vote and Raft does not tell it.
+        candidates: ControllerCandidates,
     },
     /// It follows.
     Observer {
         /// Its handle.
         observer: MetadataObserver,
-        /// Who may be the controller: tried in turn.
-        voters: Vec<NodeId>,
-        /// Which of them is believed to be.
-        believed: AtomicUsize,
+        /// Who may be the controller.
+        candidates: ControllerCandidates,
     },
+}
+
+/// Nodes that may be the active controller: one is believed to be until it is found wrong, then the next.
+pub struct ControllerCandidates {
+    nodes: Vec<NodeId>,
+    believed: AtomicUsize,
+}
+
+impl ControllerCandidates {
+    /// The first one is believed.
+    pub fn new(nodes: Vec<NodeId>) -> Self {
+        Self { nodes, believed: AtomicUsize::new(0) }
+    }
+
+    fn believed(&self) -> Option<NodeId> {
+        self.nodes.get(self.believed.load(Ordering::Relaxed) % self.nodes.len().max(1)).copied()
+    }
+
+    fn was_wrong(&self, node: NodeId) {
+        let at = self.believed.load(Ordering::Relaxed);
+        if self.nodes.get(at % self.nodes.len().max(1)) == Some(&node) {
+            let _ = self.believed.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Metadata that is there later than those who need it.
@@ -67,21 +91,33 @@ impl Metadata for MetadataCell {
         }
     }
 
+    fn applied(&self, offset: MetadataOffset) -> BoxFuture<'static, ()> {
+        if self.get().is_none() {
+            return pending().boxed();
+        }
+        let mut images = self.images();
+        async move {
+            let _ = images.wait_for(|image| image.offset >= offset).await;
+        }
+        .boxed()
+    }
+
     fn controller(&self) -> Option<NodeId> {
         match self.get()? {
-            LocalMetadata::Voter { quorum, .. } => quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id),
-            LocalMetadata::Observer { voters, believed, .. } => {
-                voters.get(believed.load(Ordering::Relaxed) % voters.len().max(1)).copied()
+            LocalMetadata::Voter { quorum, candidates, .. } => {
+                let told = quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id);
+                told.or_else(|| quorum.no_vote().and_then(|_| candidates.believed()))
             }
+            LocalMetadata::Observer { candidates, .. } => candidates.believed(),
         }
     }
 
     fn controller_was_wrong(&self, node: NodeId) {
-        if let Some(LocalMetadata::Observer { voters, believed, .. }) = self.get() {
-            let at = believed.load(Ordering::Relaxed);
-            if voters.get(at % voters.len().max(1)) == Some(&node) {
-                let _ = believed.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        match self.get() {
+            Some(LocalMetadata::Voter { candidates, .. } | LocalMetadata::Observer { candidates, .. }) => {
+                candidates.was_wrong(node);
             }
+            None => {}
         }
     }
 
@@ -93,7 +129,7 @@ impl Metadata for MetadataCell {
     }
 
     fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>> {
-        let Some(LocalMetadata::Voter { quorum, watch }) = self.get() else {
+        let Some(LocalMetadata::Voter { quorum, watch, .. }) = self.get() else {
             return ready(Err(ControllerError::NotController)).boxed();
         };
         let (quorum, watch) = (quorum.clone(), watch.clone());

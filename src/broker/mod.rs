@@ -27,8 +27,8 @@ pub mod topics;
 pub use channel::{ChannelError, ControllerChannel};
 pub use departures::Departures;
 pub use failure_watch::FailureWatch;
-pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration};
-pub use metadata::{LocalMetadata, MetadataCell};
+pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration, RegistrationRefused};
+pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
 pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError};
 pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};
@@ -39,7 +39,7 @@ use futures_util::future::BoxFuture;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
-use rookery_raft::ids::{ClusterId, NodeId};
+use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::{BrokerRegistration, MetadataImage};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub trait Metadata: Send + Sync + 'static {
     fn image(&self) -> Arc<MetadataImage>;
     /// Every new image; intermediate ones may be skipped.
     fn images(&self) -> watch::Receiver<Arc<MetadataImage>>;
+    /// Ends when everything up to this offset has been applied here.
+    fn applied(&self, offset: MetadataOffset) -> BoxFuture<'static, ()>;
     /// The active controller, as far as this node knows.
     fn controller(&self) -> Option<NodeId>;
     /// That node said that it is not the controller, or did not answer.

@@ -1,5 +1,7 @@
 //! The controller's end of a [`super::ControllerChannel`]: MessagePack in, MessagePack out.
 //!
+//! An answer carries how far the controller had applied the log when it gave it: the request's own entry is among that.
+//!
 //! A broker speaks for itself only: a request that names its broker must come from that node's own session. (Two nodes with
 //! one id, or a broker that is wrong about its own, could otherwise fence each other or change ISRs they do not lead.)
 
@@ -7,6 +9,7 @@ use super::Metadata;
 use crate::peer::{PeerIdentity, PeerService, ServiceFuture};
 use bytes::Bytes;
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use rookery_raft::ids::MetadataOffset;
 use std::sync::Arc;
 
 /// The kind of a request to the controller, on the lanes `Controller` and `Heartbeat`.
@@ -40,7 +43,7 @@ impl PeerService for ControllerService {
                     Err(ControllerError::InvalidRequest(format!("unreadable request: {error}")))
                 }
             };
-            Ok(vec![encode_answer(&answer)])
+            Ok(vec![encode_answer(&answer, self.metadata.image().offset)])
         })
     }
 }
@@ -55,13 +58,13 @@ pub(super) fn encode_request(request: &ControllerRequest) -> Bytes {
     rmp_serde::to_vec_named(request).expect("a request is plain data").into()
 }
 
-fn encode_answer(answer: &Result<ControllerResponse, ControllerError>) -> Bytes {
-    rmp_serde::to_vec_named(answer).expect("an answer is plain data").into()
+pub(super) type Answer = Result<ControllerResponse, ControllerError>;
+
+fn encode_answer(answer: &Answer, applied: MetadataOffset) -> Bytes {
+    rmp_serde::to_vec_named(&(applied, answer)).expect("an answer is plain data").into()
 }
 
-pub(super) fn decode_answer(
-    body: &[u8],
-) -> Result<Result<ControllerResponse, ControllerError>, rmp_serde::decode::Error> {
+pub(super) fn decode_answer(body: &[u8]) -> Result<(MetadataOffset, Answer), rmp_serde::decode::Error> {
     rmp_serde::from_slice(body)
 }
 
@@ -86,6 +89,9 @@ mod tests {
         fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
             watch::Sender::new(self.image()).subscribe()
         }
+        fn applied(&self, _: MetadataOffset) -> BoxFuture<'static, ()> {
+            ready(()).boxed()
+        }
         fn controller(&self) -> Option<NodeId> {
             None
         }
@@ -108,7 +114,7 @@ mod tests {
         };
         let service = ControllerService::new(Arc::new(Willing));
         let answer = service.call(from, KIND_CONTROLLER, encode_request(request)).await.expect("always an answer");
-        decode_answer(&answer[0]).expect("readable")
+        decode_answer(&answer[0]).expect("readable").1
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ impl Connection {
             client_software_version: env!("CARGO_PKG_VERSION").into(),
             ..Default::default()
         };
-        // A node that waits for its cluster accepts connections and answers later: another one may answer now.
+        // A node that hangs still accepts connections: another one may answer now.
         let answer = timeout(CONNECT_MAX, connection.exchange(&hello, 3))
             .await
             .map_err(|_| anyhow::anyhow!("{address} gave no answer within {} s", CONNECT_MAX.as_secs()))?

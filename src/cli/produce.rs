@@ -9,9 +9,9 @@ use rookery_protocol::codec::{Records, SmolStr};
 use rookery_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use rookery_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Write records: one for each line of standard input
 #[derive(Args)]
@@ -25,8 +25,9 @@ pub struct ProduceArguments {
     cluster: super::ClusterAddress,
 }
 
-/// Records go out when so many bytes of them wait, or when there is no more input.
+/// Records go out when so many bytes of them wait, or when no more input comes.
 const BATCH_BYTES: usize = 256 << 10;
+const LINGER: Duration = Duration::from_millis(20);
 /// Version 12 is the last that names topics.
 const PRODUCE_VERSION_MAX: i16 = 12;
 
@@ -54,14 +55,21 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut batch = RecordBatchBuilder::new();
     let mut sent = 0usize;
-    let interactive = std::io::stdin().is_terminal();
-    while let Some(line) = lines.next_line().await.context("standard input")? {
+    loop {
+        // What waits goes out when no more comes for a while: input may be slow, and endless.
+        let next =
+            if batch.is_empty() { Ok(lines.next_line().await) } else { timeout(LINGER, lines.next_line()).await };
+        let Ok(next) = next else {
+            sent += producer.send(std::mem::take(&mut batch)).await?;
+            continue;
+        };
+        let Some(line) = next.context("standard input")? else { break };
         let (key, value) = match arguments.key_separator.as_ref().and_then(|s| line.split_once(s.as_str())) {
             Some((key, value)) => (Some(key.as_bytes()), value),
             None => (None, line.as_str()),
         };
         batch.push(now_ms(), key, Some(value.as_bytes()), &[]);
-        if batch.plain_size() >= BATCH_BYTES || interactive {
+        if batch.plain_size() >= BATCH_BYTES {
             sent += producer.send(std::mem::take(&mut batch)).await?;
         }
     }

@@ -253,13 +253,15 @@ fn voters(
     if ![1, 3, 5].contains(&voters.len()) {
         return Err(s.invalid(VOTERS, "1, 3 or 5 voters"));
     }
-    let listed = voters.iter().any(|v| v.node_id == me);
-    if listed && !is_controller {
-        return Err(ConfigError::Conflict(format!(
-            "node {me} is listed in {VOTERS} but process.roles has no `controller`"
-        )));
+    match (voters.iter().any(|v| v.node_id == me), is_controller) {
+        (true, false) => {
+            Err(ConfigError::Conflict(format!("node {me} is listed in {VOTERS} but process.roles has no `controller`")))
+        }
+        (false, true) => Err(ConfigError::Conflict(format!(
+            "node {me} is a controller by process.roles but not listed in {VOTERS}: list it, or set process.roles = broker"
+        ))),
+        _ => Ok(voters),
     }
-    Ok(voters)
 }
 
 fn groups(s: &Settings) -> Result<GroupSettings, ConfigError> {
@@ -388,6 +390,7 @@ mod tests {
             (&[("process.roles", "broker")], "where is its cluster"),
             (&[("process.roles", "zookeeper")], "`broker`, `controller`"),
             (&[("process.roles", "broker"), ("controller.quorum.voters", "1@a:1")], "has no `controller`"),
+            (&[("node.id", "4"), ("controller.quorum.voters", "1@a:1")], "not listed"),
             (&[("log.dirs", "/a,/b")], "one directory"),
             (&[("num.partitions", "0")], "from 1 to 100000"),
             (&[("min.insync.replicas", "many")], "whole number"),

@@ -25,7 +25,7 @@ use rookery_raft::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicCreated, TopicDeleted, TopicRef,
 };
 use rookery_raft::delta::MetadataPublisher;
-use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, NodeId};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
 use rookery_raft::record::MetadataRecord;
 use std::collections::BTreeSet;
@@ -45,6 +45,9 @@ impl Metadata for Standing {
     }
     fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
         watch::Sender::new(self.image()).subscribe()
+    }
+    fn applied(&self, _: MetadataOffset) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
     }
     fn controller(&self) -> Option<NodeId> {
         Some(ME)

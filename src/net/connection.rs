@@ -297,7 +297,7 @@ mod tests {
         };
         let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
         let address = bound.address();
-        tracker.spawn(bound.serve(config, echo.clone(), tracker.clone(), stop.clone()));
+        tracker.spawn(bound.serve(config, echo.clone(), tracker.clone(), stop.clone()).unwrap());
         Fixture { echo, address, budget, stop, tracker }
     }
 

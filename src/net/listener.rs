@@ -26,7 +26,7 @@ pub struct NetConfig {
 }
 
 /// A listener that cannot be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenerError {
     /// As configured.
@@ -39,21 +39,22 @@ const BACKLOG: i32 = 1024;
 /// Pause after accept fails for want of file descriptors: retrying at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A listener that is bound and takes no connections yet.
+/// A listener that holds its port and takes no connections yet.
 pub struct BoundListener {
     name: Arc<str>,
-    listener: TcpListener,
+    socket: socket2::Socket,
     address: SocketAddr,
 }
 
 impl BoundListener {
-    /// Bind; clients that connect wait until the listener is served.
+    /// Bind; clients that connect are refused, and go elsewhere, until the listener is served.
     pub async fn bind(name: &str, address: (&str, u16)) -> Result<BoundListener, ListenerError> {
-        let listener = listen(address).await?;
         let failed =
             |e: io::Error| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) };
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(BoundListener { name: name.into(), listener, address })
+        let socket = bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?.as_socket();
+        let address = address.expect("a socket bound to an internet address has one");
+        Ok(BoundListener { name: name.into(), socket, address })
     }
 
     /// Where it listens, with the port that was chosen.
@@ -63,28 +64,38 @@ impl BoundListener {
 
     /// Serve until the token is cancelled, each connection in a task of the tracker. A panic in one of them ends that
     /// connection only.
-    pub async fn serve(
+    pub fn serve(
         self,
         config: NetConfig,
         handler: Arc<dyn RequestHandler>,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept_all(self.listener, self.name, config, handler, tasks, stop.clone()) => {}
-        }
+    ) -> Result<impl Future<Output = ()> + Send + use<>, ListenerError> {
+        let failed = |e: io::Error| ListenerError { address: self.address.to_string(), reason: explain(&e) };
+        let listener = start_listening(self.socket).map_err(failed)?;
+        Ok(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = accept_all(listener, self.name, config, handler, tasks, stop.clone()) => {}
+            }
+        })
     }
+}
+
+fn start_listening(socket: socket2::Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Open a TCP listener with this house's options; the error says what to do.
 pub async fn listen(address: (&str, u16)) -> Result<TcpListener, ListenerError> {
     bind(address)
         .await
+        .and_then(start_listening)
         .map_err(|e| ListenerError { address: format!("{}:{}", address.0, address.1), reason: explain(&e) })
 }
 
-async fn bind(address: (&str, u16)) -> io::Result<TcpListener> {
+async fn bind(address: (&str, u16)) -> io::Result<socket2::Socket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host(address).await? {
         let bound = (|| {
@@ -92,11 +103,10 @@ async fn bind(address: (&str, u16)) -> io::Result<TcpListener> {
             socket.set_reuse_address(true)?; // a restarted node must not wait for old connections' TIME_WAIT
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
+            Ok(socket)
         })();
         match bound {
-            Ok(listener) => return Ok(listener),
+            Ok(socket) => return Ok(socket),
             Err(e) => last = e,
         }
     }

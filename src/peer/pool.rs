@@ -126,6 +126,12 @@ impl PeerPool {
         probe::probe(node, &entry, &self.0.identity.current(), &self.0.config, timeout).await
     }
 
+    /// [`PeerPool::probe`] at an address of the caller's, whatever the book says.
+    pub async fn probe_at(&self, node: NodeId, address: &str, timeout: Duration) -> ProbeOutcome {
+        let entry = PeerAddress { address: address.into(), directory_id: None };
+        probe::probe(node, &entry, &self.0.identity.current(), &self.0.config, timeout).await
+    }
+
     /// The addresses it dials.
     pub fn book(&self) -> &AddressBook {
         &self.0.book

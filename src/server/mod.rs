@@ -2,13 +2,15 @@
 //!
 //! # Start
 //!
-//! 1. The data directory is locked and identified; ports are bound. What is wrong here ends the process with one line.
+//! 1. Ports are bound; the data directory is locked and identified. What is wrong here ends the process with one line.
 //! 2. The HTTP API answers (`live`, not `ready`, and why). The peer listener answers other nodes.
-//! 3. The metadata log opens: as a voter, which forms the cluster with the others if none is formed, or as an observer.
+//! 3. The metadata log opens: as a voter, which forms the cluster with the others if none is formed, or as an observer. The listed
+//!    voters are asked whether this node can be who it says (`identity_check`).
 //! 4. The cluster is known: the directory is bound to it and the store opens. Replicas and groups begin to follow the
-//!    metadata ([`LatePublishers`]); gossip begins.
-//! 5. The broker registers, catches up, is unfenced. Kafka's listeners are served from 4 on: a client that is early is told
-//!    to look elsewhere or to wait, as the metadata says.
+//!    metadata ([`LatePublishers`]).
+//! 5. The broker registers. When the metadata here includes that, gossip begins and Kafka's listeners are served: a client that is
+//!    early is refused and goes elsewhere, and none is told of a cluster older than this start.
+//! 6. The broker has caught up and is unfenced.
 //!
 //! # What must not end
 //!
@@ -22,6 +24,7 @@
 
 mod clock;
 mod hooks;
+mod identity_check;
 mod node;
 mod publishers;
 mod store_keeper;

@@ -1,15 +1,16 @@
 //! [`Node`]: everything that runs, from the first port to the last goodbye.
 
 use super::hooks::{DirectoryReports, Hooks};
+use super::identity_check::IdentityCheck;
 use super::publishers::Addresses;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
-    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin,
-    QuorumLane, QuorumService, Registration,
+    Broker, ControllerCandidates, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER,
+    KIND_QUORUM, KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds,
+    QuorumAdmin, QuorumLane, QuorumService, Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -32,7 +33,8 @@ use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerReque
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::quorum::{
-    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, SnapshotFiles,
+    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
+    SnapshotFiles,
 };
 use rookery_raft::record::{
     Address, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
@@ -40,7 +42,6 @@ use rookery_raft::record::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -50,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Why a node does not start, or cannot go on: one line each.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// A port.
     #[error(transparent)]
@@ -79,6 +80,9 @@ pub enum StartError {
         /// In words.
         why: String,
     },
+    /// The cluster does not take this process as this node.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What this build can replay.
@@ -132,12 +136,12 @@ impl Node {
         stop: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
         let config = Arc::new(config);
+        let listeners = bind_listeners(&config).await?;
         let path = config.data_dir.clone();
         let node_id = config.node_id;
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
-        let directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
-        let listeners = bind_listeners(&config).await?;
-        let node = Node::start(config.clone(), &directory, prometheus).await?;
+        let mut directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
+        let node = Node::start(config.clone(), &mut directory, prometheus).await?;
         tokio::pin!(stop);
         let mut gossip = None;
         let mut broker = None;
@@ -162,7 +166,7 @@ impl Node {
     /// Everything that is there before the cluster is known.
     async fn start(
         config: Arc<ServerConfig>,
-        directory: &DataDirectory,
+        directory: &mut DataDirectory,
         prometheus: PrometheusHandle,
     ) -> Result<Node, StartError> {
         let vital = Vital::new();
@@ -237,11 +241,15 @@ impl Node {
         let addresses = Arc::new(Addresses::new(me.node_id, voters, book));
         let seeds = addresses.seeds();
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
+        let votes = config.voters.iter().any(|v| v.node_id == me.node_id);
+        let log = if votes { Some(open_quorum_log(directory, me.node_id)?) } else { None };
         let early: Vec<Arc<dyn MetadataPublisher>> = vec![addresses, departures.clone()];
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, early, publishers: &publishers };
-        match config.voters.iter().any(|v| v.node_id == me.node_id) {
-            true => {
-                let quorum = opening.voter().await?;
+        let candidates = config.voters.iter().map(|v| v.node_id).filter(|id| *id != me.node_id).collect();
+        let candidates = ControllerCandidates::new(candidates);
+        match log {
+            Some(log) => {
+                let quorum = opening.voter(log).await?;
                 let mut leadership = quorum.leadership();
                 tokio::spawn(vital.failure("the metadata quorum", async move {
                     let failed = leadership.wait_for(|l| l.failure.is_some()).await;
@@ -251,19 +259,35 @@ impl Node {
                     FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone(), departures.clone());
                 let watching = watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone());
                 tracker.spawn(vital.task("the failure watch", watching));
-                metadata.open(LocalMetadata::Voter { quorum, watch });
+                metadata.open(LocalMetadata::Voter { quorum, watch, candidates });
             }
-            false => {
+            None => {
                 let observer = opening.observer()?;
                 let mut status = observer.status();
                 tokio::spawn(vital.failure("the metadata observer", async move {
                     let failed = status.wait_for(|s| s.failure.is_some()).await;
                     failed.ok().and_then(|s| s.failure.clone()).unwrap_or_else(|| "its task has ended".to_owned())
                 }));
-                let voters = config.voters.iter().map(|v| v.node_id).collect();
-                metadata.open(LocalMetadata::Observer { observer, voters, believed: AtomicUsize::new(0) });
+                metadata.open(LocalMetadata::Observer { observer, candidates });
             }
         }
+        let check = IdentityCheck {
+            me: me.node_id,
+            incarnation,
+            cluster_id: directory.cluster_id(),
+            data_dir: directory.path().display().to_string(),
+            voters: config.voters.clone(),
+            pool: pool.clone(),
+        };
+        let (refusing, stopped) = (vital.clone(), stop.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                why = check.run() => if let Some(why) = why {
+                    refusing.end(StartError::Refused(why));
+                }
+            }
+        });
         Ok(Node {
             config,
             metadata,
@@ -297,11 +321,8 @@ impl Node {
         let cluster_id = self.wait_for_cluster().await;
         self.identity.set_cluster_id(cluster_id);
         directory.bind_cluster(cluster_id).map_err(|e| StartError::Directory(e.to_string()))?;
-        if self.config.timing.gossip {
-            *gossip = Some(self.start_gossip(cluster_id).await?);
-        }
         if !self.config.is_broker {
-            return Ok(());
+            return self.start_gossip(cluster_id, gossip).await;
         }
         let clock: Arc<dyn Clock> = Arc::new(self.clock);
         let logs = LogConfig {
@@ -340,7 +361,7 @@ impl Node {
             Arc::new(self.metadata.clone()),
             channel.clone(),
             self.identity.clone(),
-            self.registration(cluster_id, gossip.as_ref()),
+            self.registration(cluster_id),
             registration.clone(),
             hooks,
         );
@@ -376,15 +397,36 @@ impl Node {
             frame_bytes_max: limits.request_bytes,
             idle_max: limits.connection_idle,
         };
+        let leave = CancellationToken::new();
+        let (life, refusing) = (life.run(leave.clone()), vital.clone());
+        let life = tokio::spawn(vital.task("the broker's lifecycle", async move {
+            if let Err(error) = life.await {
+                refusing.end(StartError::Refused(error.to_string()));
+            }
+        }));
+        *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
+        self.wait_until_registered(registration.subscribe()).await;
+        // Not before: a second process with this node id must not be heard of by anybody.
+        self.start_gossip(cluster_id, gossip).await?;
+        // Not before: what clients are told is at least as new as this registration.
         for listener in listeners {
             tracing::info!(address = %listener.address(), "Kafka listener");
-            let serving = listener.serve(net.clone(), handlers.clone(), tracker.clone(), stop.clone());
+            let serving = listener.serve(net.clone(), handlers.clone(), tracker.clone(), stop.clone())?;
             tracker.spawn(vital.task("a Kafka listener", serving));
         }
-        let leave = CancellationToken::new();
-        let life = tokio::spawn(vital.task("the broker's lifecycle", life.run(leave.clone())));
-        *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
         Ok(())
+    }
+
+    /// Until the metadata here includes this broker's registration.
+    async fn wait_until_registered(&self, mut registration: watch::Receiver<Option<Registration>>) {
+        loop {
+            let epoch = registration.borrow_and_update().map(|r| r.epoch);
+            let applied = self.metadata.image().cluster.broker(self.config.node_id).map(|b| b.epoch());
+            if epoch.is_some() && applied >= epoch {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn wait_for_cluster(&self) -> ClusterId {
@@ -405,7 +447,10 @@ impl Node {
         }
     }
 
-    async fn start_gossip(&self, cluster_id: ClusterId) -> Result<Gossip, StartError> {
+    async fn start_gossip(&self, cluster_id: ClusterId, gossip: &mut Option<Gossip>) -> Result<(), StartError> {
+        if !self.config.timing.gossip {
+            return Ok(());
+        }
         let bind = resolve("peer.listener", &self.config.peer_bind).await?;
         let address = resolve("advertised.peer.listener", &self.config.peer_advertised).await?;
         let profile = if self.config.timing.gossip_fast { GossipProfile::FAST } else { GossipProfile::LAN };
@@ -416,16 +461,17 @@ impl Node {
             address,
         };
         let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
-        let gossip = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone()).map_err(|e| {
+        let started = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone()).map_err(|e| {
             let reason = match e.kind() {
                 io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
                 _ => e.to_string(),
             };
             ListenerError { address: bind.to_string(), reason }
         })?;
-        tokio::spawn(self.vital.task("the gossip", gossip.ended()));
-        self.view.gossip.get_or_init(|| gossip.view());
-        Ok(gossip)
+        tokio::spawn(self.vital.task("the gossip", started.ended()));
+        self.view.gossip.get_or_init(|| started.view());
+        *gossip = Some(started);
+        Ok(())
     }
 
     fn replica_config(&self) -> ReplicaManagerConfig {
@@ -460,7 +506,7 @@ impl Node {
         }
     }
 
-    fn registration(&self, cluster_id: ClusterId, gossip: Option<&Gossip>) -> RegisterBrokerRequest {
+    fn registration(&self, cluster_id: ClusterId) -> RegisterBrokerRequest {
         let address = |a: &HostPort| Address { host: a.host.clone(), port: a.port };
         let listener = |l: &crate::config::Listener| Listener {
             name: l.name.clone(),
@@ -475,7 +521,7 @@ impl Node {
             incarnation: self.incarnation,
             previous_epoch: BrokerEpoch::UNKNOWN,
             listeners: self.config.listeners.iter().map(listener).collect(),
-            gossip_address: gossip.map(|_| peer_address.clone()),
+            gossip_address: self.config.timing.gossip.then(|| peer_address.clone()),
             peer_address,
             rack: self.config.rack.clone(),
             features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), SUPPORTED_METADATA)]),
@@ -560,10 +606,7 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
-    async fn voter(&self) -> Result<MetadataQuorum, StartError> {
-        let path = self.directory.path().join("quorum");
-        let log = blocking(move || QuorumLog::open(&path, MARK_INTERVAL)).await?;
-        let log = log.map_err(|e| StartError::Metadata(e.to_string()))?;
+    async fn voter(&self, log: QuorumLog) -> Result<MetadataQuorum, StartError> {
         let timing = &self.config.timing;
         let config = QuorumConfig {
             heartbeat: timing.quorum_heartbeat,
@@ -595,6 +638,21 @@ impl OpenMetadata<'_> {
         MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
             .map_err(|e| StartError::Metadata(e.to_string()))
     }
+}
+
+/// A log that lost what it held must not vote again under this directory's id.
+fn open_quorum_log(directory: &mut DataDirectory, me: NodeId) -> Result<QuorumLog, StartError> {
+    let opened = tokio::task::block_in_place(|| QuorumLog::open(directory, MARK_INTERVAL));
+    opened.map_err(|error| {
+        let path = directory.path().display();
+        StartError::Metadata(match error {
+            QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_) => format!(
+                "{path}: {error}; restore the disk, or, where other voters are left, move the directory away: \
+                 node {me} then starts without a vote until `rookery quorum replace {me}`"
+            ),
+            _ => format!("{path}: {error}"),
+        })
+    })
 }
 
 async fn bind_listeners(config: &ServerConfig) -> Result<Vec<BoundListener>, StartError> {

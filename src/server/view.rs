@@ -71,6 +71,9 @@ impl NodeView for View {
         {
             reasons.push(format!("the metadata quorum has stopped here: {failure}"));
         }
+        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
+            reasons.extend(quorum.no_vote());
+        }
         if self.metadata.controller().is_none() {
             reasons.push("no active controller is known".to_owned());
         }

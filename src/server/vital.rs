@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// Watches a node's vital tasks. Cheap to clone.
 #[derive(Clone)]
 pub struct Vital {
-    first_end: Arc<watch::Sender<Option<(&'static str, String)>>>,
+    first_end: Arc<watch::Sender<Option<StartError>>>,
     /// From here on tasks may end.
     stopping: CancellationToken,
 }
@@ -49,12 +49,23 @@ impl Vital {
         async move { vital.report(name, failure.await) }
     }
 
-    /// Resolves when one of them has ended.
+    /// Resolves when one of them has ended, or something else has ended the node.
     pub async fn ended(&self) -> StartError {
         let mut first_end = self.first_end.subscribe();
         let ended = first_end.wait_for(Option::is_some).await;
-        let (task, why) = ended.ok().and_then(|end| end.clone()).expect("the sender is held by `self`");
-        StartError::Vital { task, why }
+        ended.ok().and_then(|end| end.clone()).expect("the sender is held by `self`")
+    }
+
+    /// Ends the node for this reason, unless it stops already or another came first.
+    pub fn end(&self, reason: StartError) {
+        if self.stopping.is_cancelled() {
+            return;
+        }
+        self.first_end.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(reason);
+            is_first
+        });
     }
 
     /// The node stops: they may end.
@@ -63,14 +74,7 @@ impl Vital {
     }
 
     fn report(&self, name: &'static str, why: String) {
-        if self.stopping.is_cancelled() {
-            return;
-        }
-        self.first_end.send_if_modified(|first| {
-            let is_first = first.is_none();
-            first.get_or_insert((name, why));
-            is_first
-        });
+        self.end(StartError::Vital { task: name, why });
     }
 }
 

@@ -1,7 +1,26 @@
 //! Integration tests: one binary, real processes and real disks.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `cluster` | records survive kill -9 of any node and of all; a node alone is a cluster |
+//! | `quorum` | the first formation, a majority, wiped voters |
+//! | `roles` | brokers and controllers in processes of their own |
+//! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
+//! | `refusals` | starts that are refused in one line, and change nothing |
+//! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
 #[cfg(feature = "rocksdb")]
 mod cluster;
+#[cfg(feature = "rocksdb")]
+mod harness;
+#[cfg(feature = "rocksdb")]
+mod quorum;
+#[cfg(feature = "rocksdb")]
+mod refusals;
+#[cfg(feature = "rocksdb")]
+mod roles;
+#[cfg(feature = "rocksdb")]
+mod shutdown;
 #[cfg(feature = "rocksdb")]
 mod storage_kill;

@@ -2,6 +2,7 @@
 
 use super::error::QuorumError;
 use super::network::RpcTimeouts;
+use super::observer::ObserverConfig;
 use super::storage_thread::StorageExecution;
 use super::types::QuorumNode;
 use crate::ids::{ClusterId, NodeId, QuorumNodeId};
@@ -52,6 +53,13 @@ impl QuorumConfig {
             controller_tick: Duration::from_millis(250),
             execution: StorageExecution::Thread,
         }
+    }
+
+    /// How this node observes while it has no vote.
+    pub(super) fn observer(&self) -> ObserverConfig {
+        let mut others = self.voters.clone();
+        others.remove(&self.me.node_id);
+        ObserverConfig { execution: self.execution, ..ObserverConfig::new(self.me, others, None) }
     }
 
     pub(super) fn timeouts(&self) -> RpcTimeouts {

@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `Empty` | its directory id only | `Prepared`: it agreed to a proposal; `Joined`: a listed voter knows a cluster |
 //! | `Prepared {cluster, voters}` | that set, synced before anyone hears of it | its own Raft log begins: `Formed` |
-//! | `Joined {cluster}` | the cluster id | for ever an observer, until `replace_voter` makes it a voter: then Raft rules |
+//! | `Joined {cluster}` | the cluster id | an observer, until `replace_voter` names its directory and its own Raft log begins: `Formed` |
 //! | `Formed {cluster}` | a vote, a log or a snapshot | never |
 //!
 //! # Who does what
@@ -324,7 +324,12 @@ impl Formation {
             _ => false,
         });
         match (&self.standing, other) {
-            (Standing::Joined(id) | Standing::Formed(id), _) => format!("cluster {id} is formed"),
+            (Standing::Joined(id), _) => format!(
+                "cluster {id} was formed without this directory, {}: a new or wiped one. Node {} follows as an observer and has no vote; \
+                 `rookery quorum replace {}` makes it a voter",
+                self.me, self.me.node_id, self.me.node_id
+            ),
+            (Standing::Formed(id), _) => format!("cluster {id} is formed"),
             (_, Some(report)) => format!(
                 "node {} keeps {}: a directory was replaced in the middle of the first formation; nothing is stored yet, \
                  erase the metadata directories of all listed voters to begin anew",

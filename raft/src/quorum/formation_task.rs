@@ -38,7 +38,7 @@ pub struct FormationStatus {
 pub(crate) enum FormationMessage {
     /// A peer's proposal.
     Propose(FirstVoters, oneshot::Sender<Result<(), Refusal>>),
-    /// A Raft message of the cluster this node prepared for has arrived: its log begins.
+    /// A Raft message for this directory has arrived, of the cluster it prepared for or was taken into: its log begins.
     Began(oneshot::Sender<()>),
 }
 
@@ -141,7 +141,10 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
         self.status.send_if_modified(|old| {
             let changed = *old != status;
             if changed {
-                tracing::info!(why = %status.why, "metadata quorum");
+                match status.report.standing {
+                    Standing::Joined(_) => tracing::warn!(why = %status.why, "metadata quorum"),
+                    _ => tracing::info!(why = %status.why, "metadata quorum"),
+                }
                 *old = status;
             }
             changed
@@ -197,8 +200,13 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
                 let _ = tx.send(answer.map(|_| ()));
             }
             FormationMessage::Began(tx) => {
-                if let Standing::Prepared(set) = self.formation.standing() {
-                    self.keep(Standing::Formed(set.cluster_id)).await?;
+                let begins = match self.formation.standing() {
+                    Standing::Prepared(set) => Some(set.cluster_id),
+                    Standing::Joined(cluster_id) => Some(*cluster_id),
+                    Standing::Empty | Standing::Formed(_) => None,
+                };
+                if let Some(cluster_id) = begins {
+                    self.keep(Standing::Formed(cluster_id)).await?;
                 }
                 let _ = tx.send(());
             }

@@ -11,6 +11,7 @@
 //! | `state_machine` | committed entries → image → publishers; snapshots | `MetadataLoader`, [`SnapshotStore`] |
 //! | `log_store`, `storage_thread` | openraft's log over one thread that blocks | [`QuorumStorage`] |
 //! | `formation`, `formation_task` | how the cluster comes into being exactly once | peers |
+//! | `standby`, `publication` | how a voter whose directory is new follows until it is taken in, and one line of images from both its sources | an observer |
 //! | `network`, `service`, `wire` | asking and answering peers | [`QuorumTransport`] |
 //! | [`MetadataObserver`] | how a broker that is no voter follows | voters |
 //!
@@ -43,10 +44,12 @@ pub(crate) mod log_store;
 pub mod memory_storage;
 mod network;
 mod observer;
+mod publication;
 #[allow(clippy::module_inception)] // the handle is what the room is about
 mod quorum;
 mod service;
 pub mod snapshot_store;
+mod standby;
 mod state_machine;
 pub mod storage;
 mod storage_thread;

@@ -180,6 +180,12 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
     }
 }
 
+impl<Rt: AsyncRuntime> Drop for MetadataObserver<Rt> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl Task {
     async fn run<Rt: AsyncRuntime>(mut self) {
         let mut asked = 0usize;

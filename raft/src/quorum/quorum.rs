@@ -7,12 +7,15 @@ use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
+use super::publication::Publication;
 use super::service::Service;
 use super::snapshot_store::SnapshotStore;
+use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::transport::QuorumTransport;
 use super::types::{QuorumNode, TokioRuntime, TypeConfig};
+use super::wire::{Refused, Reply};
 use crate::controller::{Controller, ControllerError, ControllerRequest, ControllerResponse};
 use crate::delta::{MetadataLoader, MetadataPublisher};
 use crate::ids::{BrokerEpoch, ClusterId, MetadataOffset, NodeId, QuorumNodeId};
@@ -21,6 +24,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +94,8 @@ impl<Rt: AsyncRuntime> Clone for MetadataQuorum<Rt> {
 
 struct Inner<Rt: AsyncRuntime> {
     service: Service<Rt>,
+    /// What was published: of this node's own log, or, without a vote, of others'.
+    published: watch::Receiver<Arc<MetadataImage>>,
     leadership: watch::Receiver<Leadership>,
     submissions: mpsc::Sender<Submission>,
     election_max: Duration,
@@ -120,8 +126,11 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let raft_config = Arc::new(config.openraft()?);
         let (log, saved) = LogStore::<Rt>::open(storage, config.execution).await?;
         let standing = standing(&saved)?;
+        let snapshot_store = snapshots.clone();
         let snapshots =
             Snapshots::open(snapshots, config.execution).map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let observer = config.observer();
+        let observer_transport = transport.clone();
         let peers = Arc::new(Peers {
             me: config.me,
             transport,
@@ -131,7 +140,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         });
         let (image_tx, image) = watch::channel(MetadataImage::empty());
         let mut loader = MetadataLoader::new(MetadataImage::empty());
-        publishers.into_iter().for_each(|publisher| loader.add_publisher(publisher));
+        let publication = Publication::new(publishers);
+        loader.add_publisher(publication.clone());
         let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx);
         let network = Network::<Rt>::new(peers.clone());
         let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
@@ -144,6 +154,15 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), retry);
         let stop = CancellationToken::new();
         let (leadership_tx, leadership) = watch::channel(Leadership::default());
+        let published = publication.image();
+        let standby = Standby {
+            formation: formation.status.clone(),
+            observer,
+            transport: observer_transport,
+            snapshots: snapshot_store,
+            publication,
+            applied: image.clone(),
+        };
         let (submissions, queue) = mpsc::channel(QUEUE);
         let controller_task = ControllerTask::<Rt> {
             raft: raft.clone(),
@@ -157,14 +176,21 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             began: openraft::async_runtime::Instant::now(),
         };
         let watching = watch_leadership(raft.clone(), leadership_tx.clone());
+        let standby_failed = leadership_tx.clone();
+        let standing_by = async move {
+            if let Some(why) = standby.run::<Rt>().await {
+                fail(&standby_failed, &why);
+            }
+        };
         let tasks = vec![
             Rt::spawn(fail_on_panic("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
+            Rt::spawn(fail_on_panic("standby", until::<Rt>(stop.clone(), standing_by), leadership_tx.clone())),
             Rt::spawn(fail_on_panic("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
             Rt::spawn(fail_on_panic("controller", controller_task.run(), leadership_tx)),
         ];
         let service = Service::new(peers, raft, log, snapshots, formation, image);
         let election_max = config.election_max;
-        let inner = Inner { service, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
+        let inner = Inner { service, published, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -185,17 +211,40 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     /// Answers a request that came over the transport.
     pub fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
         let inner = self.inner.clone();
-        async move { inner.service.handle(request).await }.boxed()
+        async move {
+            // openraft takes a message after its end for an error worth telling.
+            if inner.stop.is_cancelled() {
+                return Reply::Refused(Refused::NotRunning("it stops".into())).seal();
+            }
+            inner.service.handle(request).await
+        }
+        .boxed()
     }
 
-    /// The metadata as of the last entry applied here.
+    /// The metadata as of the last entry applied here, or observed, while this node has no vote.
     pub fn image(&self) -> Arc<MetadataImage> {
-        self.inner.service.image.borrow().clone()
+        self.inner.published.borrow().clone()
     }
 
     /// Every new image; intermediate ones may be skipped.
     pub fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.inner.service.image.clone()
+        self.inner.published.clone()
+    }
+
+    /// Why this node has no vote in a cluster that is formed, and what to do; `None` while it has one, and before the formation.
+    pub fn no_vote(&self) -> Option<String> {
+        let me = self.inner.service.peers.me;
+        let formation = self.inner.service.formation.status.borrow().clone();
+        let leadership = self.inner.leadership.borrow();
+        match formation.report.standing {
+            Standing::Joined(_) => Some(formation.why),
+            Standing::Formed(_) if leadership.voters.is_empty() || leadership.voters.iter().any(|v| v.id == me) => None,
+            Standing::Formed(_) => Some(format!(
+                "{me} is no voter of the metadata quorum yet: `rookery quorum replace {}` makes it one",
+                me.node_id
+            )),
+            Standing::Empty | Standing::Prepared(_) => None,
+        }
     }
 
     /// Waits until the entry at `offset` is applied here.
@@ -342,13 +391,21 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         }
         match Rt::timeout(CATCH_UP, raft.add_learner(new, node, true)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(QuorumError::Voters(error.to_string())),
+            Ok(Err(error)) => return Err(change_failed(&error)),
             Err(_) => return Err(QuorumError::Voters(format!("{new} does not catch up"))),
         }
         let changed = raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
-        changed.map(|_| ()).map_err(|e| QuorumError::Voters(e.to_string()))?;
+        changed.map(|_| ()).map_err(|e| change_failed(&e))?;
         tracing::info!(%old, %new, "replaced a voter");
         Ok(())
+    }
+}
+
+/// A change that lost its leader goes on with the next one.
+fn change_failed<Rt: AsyncRuntime>(error: &RaftError<TypeConfig<Rt>, ClientWriteError<TypeConfig<Rt>>>) -> QuorumError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => QuorumError::NotController(None),
+        other => QuorumError::Voters(other.to_string()),
     }
 }
 

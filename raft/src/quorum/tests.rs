@@ -373,6 +373,16 @@ fn a_wiped_voter_is_nobody_until_it_is_taken_in_by_its_new_name() {
         cluster.until("it knows the cluster", || cluster.voter(3).status().cluster_id).await;
         assert!(matches!(cluster.voter(3).status().formation.report.standing, Standing::Joined(_)));
 
+        // It follows without a vote, and says so.
+        cluster.write(11).await;
+        cluster.until("it follows", || (value_of(&cluster.voter(3).image()) == Some(11)).then_some(())).await;
+        let advice = cluster.voter(3).no_vote().expect("it has none");
+        assert!(advice.contains("`rookery quorum replace 3`"), "{advice}");
+        // Restarted, it does so again.
+        cluster.kill(3).await;
+        cluster.start(3).await;
+        cluster.until("it follows again", || (value_of(&cluster.voter(3).image()) == Some(11)).then_some(())).await;
+
         // It does not answer for its old self.
         let cluster_id = cluster.voter(1).status().cluster_id.expect("formed");
         let envelope = Envelope { cluster_id, target: old, sender: cluster.id(1) };
@@ -405,9 +415,18 @@ fn a_wiped_voter_is_nobody_until_it_is_taken_in_by_its_new_name() {
             .until("everybody knows", || cluster.running().iter().all(|v| voters(v).contains(&new)).then_some(()))
             .await;
         assert!(cluster.running().iter().all(|v| !voters(v).contains(&old)));
+        cluster.until("it has a vote", || cluster.voter(3).no_vote().is_none().then_some(())).await;
         cluster.kill(2).await;
         cluster.write(3).await;
         cluster.agree(3).await;
+        // A restart finds a voter, not a newcomer.
+        cluster.start(2).await;
+        cluster.kill(3).await;
+        let again = cluster.start(3).await;
+        assert!(matches!(again.status().formation.report.standing, Standing::Formed(_)));
+        cluster.kill(1).await;
+        cluster.write(4).await;
+        cluster.agree(4).await;
     });
 }
 

@@ -1,7 +1,11 @@
 //! Who a data directory is: `directory.json`, and the lock that keeps two processes apart.
+//!
+//! It also names the parts that the directory has had. A directory whose part is gone has lost what it promised under its id (votes, or
+//! records), which an empty part alone could not tell from a new one.
 
 use rookery_raft::ids::{ClusterId, DirectoryId, NodeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -66,6 +70,16 @@ pub enum DirectoryError {
     },
 }
 
+/// What lies in a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The quorum's log and vote.
+    MetadataLog,
+    /// The records of partitions.
+    PartitionLogs,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Properties {
     format_version: u32,
@@ -74,6 +88,9 @@ struct Properties {
     /// Absent until the node has formed or joined a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cluster_id: Option<ClusterId>,
+    /// What has been made in it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    parts: BTreeSet<Part>,
 }
 
 /// A locked data directory. Dropping it releases the lock.
@@ -100,7 +117,7 @@ impl DataDirectory {
         if text.is_none() && holds_something(path).map_err(io_error)? {
             return Err(DirectoryError::Foreign(path.to_owned()));
         }
-        let lock = File::create(path.join(LOCK)).map_err(io_error)?;
+        let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK)).map_err(io_error)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse(path.to_owned())),
@@ -108,7 +125,8 @@ impl DataDirectory {
         }
         let Some(text) = text else {
             let directory_id = DirectoryId::random();
-            let properties = Properties { format_version: FORMAT_VERSION, node_id, directory_id, cluster_id: None };
+            let (cluster_id, parts) = (None, BTreeSet::new());
+            let properties = Properties { format_version: FORMAT_VERSION, node_id, directory_id, cluster_id, parts };
             write_durably(&file, &to_json(&properties)).map_err(io_error)?;
             tracing::info!(path = %path.display(), %directory_id, "made a new data directory");
             return Ok(Self { path: path.to_owned(), properties, _lock: lock });
@@ -151,14 +169,32 @@ impl DataDirectory {
         match self.properties.cluster_id {
             Some(found) if found == cluster_id => Ok(()),
             Some(found) => Err(DirectoryError::OtherCluster { path: self.path.clone(), found, expected: cluster_id }),
-            None => {
-                let properties = Properties { cluster_id: Some(cluster_id), ..self.properties.clone() };
-                let path = self.path.join(PROPERTIES);
-                write_durably(&path, &to_json(&properties)).map_err(|source| DirectoryError::Io { path, source })?;
-                self.properties = properties;
-                Ok(())
-            }
+            None => self.change(|properties| properties.cluster_id = Some(cluster_id)),
         }
+    }
+
+    /// Whether a part was made here once, whatever there is of it now.
+    pub(super) fn has_had(&self, part: Part) -> bool {
+        self.properties.parts.contains(&part)
+    }
+
+    /// A part exists from now on; said before anything is promised by it.
+    pub(super) fn keep_part(&mut self, part: Part) -> Result<(), DirectoryError> {
+        if self.has_had(part) {
+            return Ok(());
+        }
+        self.change(|properties| {
+            properties.parts.insert(part);
+        })
+    }
+
+    fn change(&mut self, edit: impl FnOnce(&mut Properties)) -> Result<(), DirectoryError> {
+        let mut properties = self.properties.clone();
+        edit(&mut properties);
+        let path = self.path.join(PROPERTIES);
+        write_durably(&path, &to_json(&properties)).map_err(|source| DirectoryError::Io { path, source })?;
+        self.properties = properties;
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::super::error::StorageError;
 use super::commit::store_error;
+use super::data_directory::{DataDirectory, Part};
 use super::keys::COMMIT;
 use super::options;
 use super::sync_mark::{SyncMarkHandle, SyncMarkWriter};
@@ -40,8 +41,18 @@ pub struct QuorumLog {
 }
 
 impl QuorumLog {
-    /// Opens the log in this directory, or makes it. Fails with `Lost` where synced data is missing. Blocks.
-    pub fn open(directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
+    /// Opens the log of a node, or makes it. Fails with `Lost` where synced data is missing, or the whole log. Blocks.
+    pub fn open(directory: &mut DataDirectory, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
+        let path = directory.path().join("quorum");
+        if directory.has_had(Part::MetadataLog) && !path.join("log").join("CURRENT").exists() {
+            return Err(QuorumStorageError::Lost(format!("{} is gone", path.join("log").display())));
+        }
+        let log = Self::open_at(&path, mark_interval)?;
+        directory.keep_part(Part::MetadataLog).map_err(|e| QuorumStorageError::Io(e.to_string()))?;
+        Ok(log)
+    }
+
+    fn open_at(directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
         let io = |error| quorum_error(witness::io_error(error));
         std::fs::create_dir_all(directory).map_err(io)?;
         let database = directory.join("log");
@@ -214,7 +225,7 @@ mod tests {
     const NO_MARK: Duration = Duration::from_secs(3600);
 
     fn open(path: &Path) -> QuorumLog {
-        QuorumLog::open(path, NO_MARK).unwrap()
+        QuorumLog::open_at(path, NO_MARK).unwrap()
     }
     fn append(index: u64) -> LogWrite {
         LogWrite::Append { index, entry: Bytes::from(vec![1; 1000]) }
@@ -255,9 +266,22 @@ mod tests {
             std::fs::write(image.path().join("log").join(path.file_name().unwrap()), bytes).unwrap();
         }
         for _ in 0..2 {
-            let refused = QuorumLog::open(image.path(), NO_MARK).err().expect("refused");
+            let refused = QuorumLog::open_at(image.path(), NO_MARK).err().expect("refused");
             assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_has_voted_and_lost_its_log_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(temp.path(), rookery_raft::ids::NodeId(1)).unwrap();
+        for _ in 0..2 {
+            drop(QuorumLog::open(&mut directory, NO_MARK).unwrap());
+        }
+        std::fs::remove_dir_all(temp.path().join("quorum")).unwrap();
+        let refused = QuorumLog::open(&mut directory, NO_MARK).err().expect("refused");
+        assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
+        assert!(!temp.path().join("quorum").exists(), "nothing was made");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::super::log_store::{
 };
 use super::super::time_index::TimeIndexEntry;
 use super::commit::{CommitQueue, CommitThread, store_error};
-use super::data_directory::{DataDirectory, DirectoryError, sync_parent, write_durably};
+use super::data_directory::{DataDirectory, DirectoryError, Part, sync_parent, write_durably};
 use super::keys::{self, META_PREFIX, NEXT_PARTITION, offset_key};
 use super::options;
 use super::sync_mark::SyncMarkWriter;
@@ -105,7 +105,7 @@ impl RocksDbStore {
     /// Opens the store of a directory that is bound to a cluster. Blocks: replays the WAL.
     pub fn open(directory: DataDirectory, config: RocksDbConfig) -> Result<Arc<Self>, OpenError> {
         let cluster_id = directory.cluster_id().ok_or_else(|| OpenError::NoCluster(directory.path().to_owned()))?;
-        let store = Self {
+        let mut store = Self {
             identity: StoreIdentity { directory_id: directory.directory_id(), cluster_id },
             directory,
             config,
@@ -118,6 +118,8 @@ impl RocksDbStore {
         };
         let refused = |error: StorageError| OpenError::Store { path: store.database(), reason: error.to_string() };
         store.start().map_err(refused)?;
+        // Before anything is written, let alone acknowledged.
+        store.directory.keep_part(Part::PartitionLogs)?;
         Ok(Arc::new(store))
     }
 
@@ -136,9 +138,10 @@ impl RocksDbStore {
     /// Opens the database, judges what was recovered, starts the threads.
     fn start(&self) -> Result<(), StorageError> {
         let path = self.database();
+        let all_gone = self.directory.has_had(Part::PartitionLogs) && !path.join("CURRENT").exists();
         let open = || open_database(&path, self.config.write_buffer_bytes);
         let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, open)?;
-        if witnessed.lost {
+        if witnessed.lost || all_gone {
             // Before anything else: the next open may find no evidence any more.
             write_durably(&self.lost_flag(), b"synced data was missing at an open\n").map_err(io_error)?;
         }

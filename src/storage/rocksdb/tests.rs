@@ -294,3 +294,20 @@ fn a_commit_thread_that_panicked_left_a_store_that_nobody_knew_of() {
     store.close().unwrap();
     assert!(!store.broken().is_cancelled(), "an end in good order");
 }
+
+#[test]
+fn records_removed_together_with_their_witness_are_lost_and_no_empty_store() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    assert!(!store.log_lost(), "a new one has lost nothing");
+    store.close().unwrap();
+    drop(store);
+    fs::remove_dir_all(temp.path().join("log")).unwrap();
+    fs::remove_file(temp.path().join("sync.mark")).unwrap();
+    let store = open(temp.path());
+    assert!(store.log_lost());
+    store.acknowledge_log_lost().unwrap();
+    store.close().unwrap();
+    drop(store);
+    assert!(!open(temp.path()).log_lost(), "told once");
+}
