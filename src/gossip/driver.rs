@@ -354,9 +354,13 @@ mod tests {
     #[tokio::test]
     async fn a_node_whose_first_seeds_have_all_moved_never_found_the_others() {
         let cluster_id = ClusterId::random();
-        // Nobody is at the address that was known at the start.
-        let gone = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound");
-        let mine = node_with(1, cluster_id, Seeds::new(BTreeMap::from([(NodeId(2), gone.to_string())])));
+        // No node is at the address that was known at the start; this one has tried it.
+        let gone = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let first = gone.local_addr().expect("bound").to_string();
+        let mine = node_with(1, cluster_id, Seeds::new(BTreeMap::from([(NodeId(2), first)])));
+        let mut buffer = [0; PACKET_MAX];
+        let greeted = tokio::time::timeout(LONG, gone.recv_from(&mut buffer));
+        greeted.await.expect("in time").expect("a greeting");
         let other = node(2, cluster_id);
         mine.seeds.send_replace(BTreeMap::from([(NodeId(2), other.gossip.local_addr().to_string())]));
         sees(&mine, 2, Liveness::Alive).await;
