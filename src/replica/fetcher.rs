@@ -302,10 +302,8 @@ impl Fetcher {
     /// A progress message did not count: its fetch had not arrived yet, another one had overtaken it, or it was lost.
     /// Says it again, with the fetch in flight now or, if there is none, in the next one.
     pub fn progress_lost(&mut self, progress: &ReplicaProgress) {
-        if self.in_flight == Some(progress.session) {
-            if progress.synced.is_empty() {
-                self.called_back = None;
-            }
+        if self.in_flight == Some(progress.session) && progress.synced.is_empty() {
+            self.called_back = None;
         }
         let in_flight = self.in_flight.is_some();
         for (id, ..) in &progress.synced {
