@@ -1,9 +1,11 @@
 //! Clusters of real processes on real disks, driven through the command line and the HTTP API.
 
+use rookery_protocol::messages::header::read_response;
+use rookery_protocol::messages::{MetadataRequest, MetadataResponse, request_frame};
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -77,8 +79,15 @@ impl Cluster {
     }
 
     pub fn launch(&mut self, i: usize) {
+        self.launch_with(i, &[]);
+    }
+
+    /// Launches a node with more on its command line.
+    pub fn launch_with(&mut self, i: usize, more: &[&str]) {
         let node = &self.nodes[i];
-        let args = server_args(i + 1, node.role, &self.data_dir(i), [node.kafka, node.peer, node.http], &self.voters());
+        let mut args =
+            server_args(i + 1, node.role, &self.data_dir(i), [node.kafka, node.peer, node.http], &self.voters());
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let log = std::fs::File::options().create(true).append(true).open(self.log(i)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_rookery"))
             .args(&args)
@@ -317,6 +326,21 @@ pub fn server_args(id: usize, role: Role, data: &Path, ports: [u16; 3], voters: 
     let mut args = vec!["server".to_owned()];
     pairs.into_iter().for_each(|(name, value)| args.extend([name.to_owned(), value.to_owned()]));
     args
+}
+
+/// The whole cluster, as a client is told on one port.
+pub fn metadata(port: u16) -> MetadataResponse {
+    const VERSION: i16 = 12;
+    let request = MetadataRequest { topics: None, ..Default::default() };
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    for piece in request_frame(&request, VERSION, 1, Some("test")).unwrap().parts() {
+        stream.write_all(piece).unwrap();
+    }
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    read_response::<MetadataRequest>(body.into(), VERSION).unwrap().1
 }
 
 /// Runs a server that must end by itself, not in order, with one line for the operator: that line, and the exit code.

@@ -5,6 +5,7 @@
 //! | `cluster` | records survive kill -9 of any node and of all; a node alone is a cluster |
 //! | `quorum` | the first formation, a majority, wiped voters |
 //! | `roles` | brokers and controllers in processes of their own |
+//! | `listeners` | several named listeners, and what they advertise |
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `storage_kill` | the store under kill -9 |
@@ -14,6 +15,8 @@
 mod cluster;
 #[cfg(feature = "rocksdb")]
 mod harness;
+#[cfg(feature = "rocksdb")]
+mod listeners;
 #[cfg(feature = "rocksdb")]
 mod quorum;
 #[cfg(feature = "rocksdb")]

@@ -1,29 +1,10 @@
 //! Brokers and controllers in processes of their own (`process.roles`).
 
-use crate::harness::{Cluster, Role, expected};
-use rookery_protocol::messages::header::read_response;
-use rookery_protocol::messages::{MetadataRequest, MetadataResponse, request_frame};
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
-/// Who the brokers are and who to ask for changes, as a client is told by one node.
-fn metadata(cluster: &Cluster, i: usize) -> MetadataResponse {
-    const VERSION: i16 = 12;
-    let request = MetadataRequest { topics: None, ..Default::default() };
-    let mut stream = TcpStream::connect(("127.0.0.1", cluster.nodes[i].kafka)).unwrap();
-    for piece in request_frame(&request, VERSION, 1, Some("test")).unwrap().parts() {
-        stream.write_all(piece).unwrap();
-    }
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
-    stream.read_exact(&mut body).unwrap();
-    read_response::<MetadataRequest>(body.into(), VERSION).unwrap().1
-}
+use crate::harness::{Cluster, Role, expected, metadata};
 
 /// A client must only ever hear of brokers.
 fn assert_only_brokers(cluster: &Cluster, told_by: usize, brokers: &[i32]) {
-    let told = metadata(cluster, told_by);
+    let told = metadata(cluster.nodes[told_by].kafka);
     let mut ids: Vec<i32> = told.brokers.iter().map(|b| b.node_id).collect();
     ids.sort_unstable();
     assert_eq!(ids, brokers);
