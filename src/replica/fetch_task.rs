@@ -240,6 +240,8 @@ async fn blocking<T: Send + 'static>(
     let partition = Arc::clone(partition);
     match tokio::task::spawn_blocking(move || work(&partition)).await {
         Ok(result) => result,
+        // A bug; it ends the stream, and with it the node, where it can be seen.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The process is ending.
         Err(_) => Err(ReplicaError::NotLeaderOrFollower),
     }

@@ -116,8 +116,9 @@ struct FetchState {
     /// reopened without its unsynced tail since, and records behind that tail would leave a hole.
     told: Option<i64>,
     busy: bool,
-    /// What was synced while an answer was being applied: records can be on disk before [`Fetcher::moved`] says they were queued.
-    synced_meanwhile: i64,
+    /// What was synced while an answer was being applied, also one that brings no records: [`Fetcher::moved`] may tell a position
+    /// that was read before. `None` while nothing is applied.
+    synced_meanwhile: Option<i64>,
 }
 
 /// The follower's side of one replication stream.
@@ -166,7 +167,7 @@ impl Fetcher {
         let in_session = self.partitions.get(&id).is_some_and(|state| state.in_session) || self.forgotten.remove(&id);
         self.partitions.insert(
             id,
-            FetchState { leader_epoch, position, in_session, told: None, busy: false, synced_meanwhile: -1 },
+            FetchState { leader_epoch, position, in_session, told: None, busy: false, synced_meanwhile: None },
         );
         self.resting.remove(&id);
         self.changed.insert(id);
@@ -195,7 +196,7 @@ impl Fetcher {
     /// The log has been brought to `position` in `leader_epoch`: ask on from there.
     pub fn moved(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         if let Some(state) = self.state(id, leader_epoch) {
-            let synced = position.synced.max(std::mem::replace(&mut state.synced_meanwhile, -1));
+            let synced = position.synced.max(state.synced_meanwhile.take().unwrap_or(-1));
             let position = FetchPosition { synced: synced.min(position.wanted), ..position };
             let to_say = state.busy || !state.in_session || position != state.position;
             state.busy = false;
@@ -212,9 +213,7 @@ impl Fetcher {
         if let Some(state) = self.state(id, leader_epoch)
             && synced > state.position.synced
         {
-            if state.busy {
-                state.synced_meanwhile = state.synced_meanwhile.max(synced);
-            }
+            state.synced_meanwhile = state.synced_meanwhile.map(|meanwhile| meanwhile.max(synced));
             state.position.synced = synced.min(state.position.wanted);
             let said_by_request = !in_flight || state.busy || !state.in_session;
             if said_by_request {
@@ -348,6 +347,7 @@ impl Fetcher {
         }
         if partition.error == OFFSET_OUT_OF_RANGE && answering == leader_epoch {
             state.busy = true;
+            state.synced_meanwhile = Some(-1);
             return Some(FetchEvent::OutOfRange { id, leader_epoch, log_start });
         }
         if partition.error != 0 {
@@ -360,6 +360,7 @@ impl Fetcher {
         }
         // The leader waits until the partition is mentioned again, unless it had only a high watermark to tell.
         state.busy = partition.diverging.is_some() || !partition.batches.is_empty();
+        state.synced_meanwhile = Some(-1);
         Some(match partition.diverging {
             Some(diverging) => FetchEvent::Diverged { id, leader_epoch, diverging },
             None => {
@@ -519,6 +520,20 @@ mod tests {
         fetcher.synced(A, EPOCH, 20);
         fetcher.moved(A, EPOCH, at(12, 12));
         assert_eq!(fetcher.next_request(ms(2)).expect("due").changed[0].synced, 12);
+    }
+
+    #[test]
+    fn a_commit_during_an_answer_without_records_was_forgotten() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        fetcher.on_response(answer(vec![records(A)]), ms(1));
+        fetcher.moved(A, EPOCH, at(15, 10));
+        fetcher.next_request(ms(1));
+        // The task has read its position (15, 10); the commit comes; then the task tells what it read.
+        fetcher.on_response(answer(vec![FetchedPartition { batches: vec![], ..records(A) }]), ms(2));
+        fetcher.synced(A, EPOCH, 15);
+        fetcher.moved(A, EPOCH, at(15, 10));
+        assert_eq!(fetcher.next_request(ms(2)).expect("due").changed[0].synced, 15);
     }
 
     #[test]

@@ -611,6 +611,12 @@ impl ReplicaManager {
             .entry(leader)
             .or_insert_with(|| FetchTask::start(leader, (cluster, self.config.node, epoch), self.surroundings()));
         stream.follow(id, term, position);
+        drop(streams);
+        // A commit after the position was read found nobody to tell.
+        let now = self.partition(id).and_then(|partition| partition.follower_position(term).ok());
+        if let (Some(now), Some(stream)) = (now, self.streams.lock().get(&leader)) {
+            stream.synced(id, term, now.synced);
+        }
     }
 
     /// Follow the partition nowhere but at `keep`.

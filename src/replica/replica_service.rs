@@ -93,9 +93,13 @@ impl ReplicaService {
             }
         }
         for asked in &request.changed {
-            if let Some(partition) = self.replicas.replica(asked.id) {
-                // A refusal is found again, and told, by the read.
-                let _refused = partition.follower_fetch(request.broker, request.broker_epoch, asked);
+            let heard = match self.replicas.replica(asked.id) {
+                None => Err(ReplicaError::UnknownTopicOrPartition),
+                Some(partition) => partition.follower_fetch(request.broker, request.broker_epoch, asked),
+            };
+            if let Err(error) = heard {
+                // A read a moment later may find it right; the follower must mention it again all the same.
+                slot.session.lock().refuse(asked.id, error);
             }
         }
         drop(taking_in);
@@ -189,6 +193,10 @@ impl ReplicaService {
         limit: ReadLimit,
         may_block: bool,
     ) -> Option<FetchedPartition> {
+        let refusal = slot.session.lock().refusal(asked.id);
+        if let Some(error) = refusal {
+            return Some(refused(asked, &error));
+        }
         let result = match self.replicas.replica(asked.id) {
             None => Err(ReplicaError::UnknownTopicOrPartition),
             Some(replica) => match replica.follower_read(slot.broker, slot.broker_epoch, asked) {

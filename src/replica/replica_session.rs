@@ -24,6 +24,8 @@ struct Known {
     told: Option<(i64, i64)>,
     /// An answer went out that the follower has to react to before it can be served again.
     answered: bool,
+    /// Why this mention did not count when it came: the answer, whatever a later read would find.
+    refused: Option<ReplicaError>,
 }
 
 /// The leader's memory of one follower broker.
@@ -85,7 +87,7 @@ impl ReplicaSession {
         for asked in &request.changed {
             let told = self.known.get(&asked.id).filter(|known| known.asked.leader_epoch == asked.leader_epoch);
             let told = told.and_then(|known| known.told);
-            self.known.insert(asked.id, Known { asked: *asked, told, answered: false });
+            self.known.insert(asked.id, Known { asked: *asked, told, answered: false, refused: None });
             self.ready.insert(asked.id);
         }
     }
@@ -110,6 +112,18 @@ impl ReplicaSession {
         if let Some(known) = self.known.get_mut(&id) {
             known.asked.synced = known.asked.synced.max(synced.min(known.asked.wanted));
         }
+    }
+
+    /// What the follower has just said of a partition does not count. It has to hear that, so that it says it again.
+    pub fn refuse(&mut self, id: TopicIdPartition, error: ReplicaError) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.refused = Some(error);
+        }
+    }
+
+    /// Why the follower's last mention of a partition did not count, if it did not.
+    pub fn refusal(&self, id: TopicIdPartition) -> Option<ReplicaError> {
+        self.known.get(&id).and_then(|known| known.refused.clone())
     }
 
     /// The log end moved, or its leadership changed. `true`: a parked fetch should look.
@@ -157,7 +171,6 @@ impl ReplicaSession {
         if let Some(known) = self.known.get_mut(&read.id) {
             known.told = Some((read.high_watermark, read.log_start));
             known.answered = read.error != 0 || read.diverging.is_some() || !read.batches.is_empty();
-            self.quiet.remove(&read.id);
         }
     }
 
