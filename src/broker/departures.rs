@@ -5,8 +5,9 @@
 //! client back to a dead process, and then it waits for a timer of its own (librdkafka looks again once in a second, franz-go five
 //! seconds after its last look). So two things are known here:
 //!
-//! - **doubted**: the last connection with that life of the broker ended without a goodbye, a moment ago, and none has been
-//!   opened since. An answer that would name it as a leader is worth waiting for, at most [`PATIENCE`] from the loss.
+//! - **doubted**: the last open connection with that life of the broker ended without a goodbye, a moment ago, and none has been
+//!   opened since. An answer that would name it as a leader is worth waiting for, at most [`PATIENCE`] from the loss. One that
+//!   came back is not doubted again for [`REMEMBERED_FOR`]: a link that flaps must not hold every answer.
 //! - **just fenced**: fenced within [`LISTED_FOR`]. Metadata lists it still, though it names it as the leader of nothing. librdkafka
 //!   (2.10 and later) drops a broker that an answer no longer lists before it reads who leads in the same answer; its partitions
 //!   then have no broker until its next look, a second later.
@@ -30,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Long enough for a client's first questions after the loss.
 const LISTED_FOR: Duration = Duration::from_secs(10);
+/// After that a loss says nothing about now: the verdict has long been found.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Node ids come from peers: so many are remembered.
 const LOST_MAX: usize = 4096;
 
@@ -42,9 +45,18 @@ pub struct Departures {
 
 #[derive(Default)]
 struct Tables {
-    /// The life whose connection ended last, and when.
-    lost: BTreeMap<NodeId, (IncarnationId, Instant)>,
+    /// How many connections there are with each life, in either direction.
+    open: BTreeMap<(NodeId, IncarnationId), usize>,
+    lost: BTreeMap<NodeId, Loss>,
     fenced: BTreeMap<NodeId, (BrokerEpoch, Instant)>,
+}
+
+/// The last connection with that life ended without a goodbye.
+struct Loss {
+    incarnation: IncarnationId,
+    at: Instant,
+    /// A connection with it has been opened since.
+    back: bool,
 }
 
 impl Departures {
@@ -62,7 +74,8 @@ impl Departures {
             };
             match event {
                 Ok(event) => self.on_connection(&event, Instant::now()),
-                Err(RecvError::Lagged(_)) => {}
+                // What was counted is wrong from here on: nobody is doubted for it.
+                Err(RecvError::Lagged(_)) => *self.tables.lock() = Tables::default(),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -70,25 +83,22 @@ impl Departures {
 
     fn on_connection(&self, event: &PeerEvent, now: Instant) {
         let changed = match *event {
-            PeerEvent::Closed { peer, lane, reason: ClosedReason::Lost, .. } if lane != Lane::Probe => {
-                let lost = &mut self.tables.lock().lost;
-                let room = lost.len() < LOST_MAX || lost.contains_key(&peer.node_id);
-                if room {
-                    lost.insert(peer.node_id, (peer.incarnation, now));
-                }
-                room
+            PeerEvent::Opened { lane: Lane::Probe, .. } | PeerEvent::Closed { lane: Lane::Probe, .. } => false,
+            PeerEvent::Opened { peer, .. } => self.tables.lock().opened(peer.node_id, peer.incarnation),
+            PeerEvent::Closed { peer, reason, .. } => {
+                self.tables.lock().closed(peer.node_id, peer.incarnation, reason == ClosedReason::Lost, now)
             }
-            PeerEvent::Opened { peer, .. } => self.tables.lock().lost.remove(&peer.node_id).is_some(),
-            PeerEvent::Closed { .. } => false,
         };
         if changed {
             self.changed.send_replace(());
         }
     }
 
-    /// Lives whose last connection with this node ended without a goodbye.
+    /// Lives whose last connection with this node ended without a goodbye, a moment ago.
     pub fn lost(&self) -> Vec<(NodeId, IncarnationId)> {
-        self.tables.lock().lost.iter().map(|(id, (incarnation, _))| (*id, *incarnation)).collect()
+        let tables = self.tables.lock();
+        let recent = tables.lost.iter().filter(|(_, loss)| !loss.back && loss.at.elapsed() < REMEMBERED_FOR);
+        recent.map(|(id, loss)| (*id, loss.incarnation)).collect()
     }
 
     /// Told whenever a doubt arises or ends.
@@ -101,10 +111,11 @@ impl Departures {
         let now = Instant::now();
         let until: BTreeMap<NodeId, Instant> = {
             let tables = self.tables.lock();
-            let doubted = tables.lost.iter().filter(|(id, (incarnation, _))| {
-                image.cluster.broker(**id).is_some_and(|b| !b.fenced && b.record.incarnation == *incarnation)
+            let doubted = tables.lost.iter().filter(|(id, loss)| {
+                let named = |b: &BrokerRegistration| !b.fenced && b.record.incarnation == loss.incarnation;
+                !loss.back && image.cluster.broker(**id).is_some_and(|b| named(b))
             });
-            doubted.map(|(id, (_, at))| (*id, *at + PATIENCE)).filter(|(_, until)| *until > now).collect()
+            doubted.map(|(id, loss)| (*id, loss.at + PATIENCE)).filter(|(_, until)| *until > now).collect()
         };
         if until.is_empty() {
             return None;
@@ -116,6 +127,35 @@ impl Departures {
     pub fn is_just_fenced(&self, broker: &BrokerRegistration) -> bool {
         let fenced = self.tables.lock().fenced.get(&broker.id()).copied();
         broker.fenced && fenced.is_some_and(|(epoch, at)| epoch == broker.epoch() && at.elapsed() < LISTED_FOR)
+    }
+}
+
+impl Tables {
+    /// Whether a doubt ends with it.
+    fn opened(&mut self, id: NodeId, incarnation: IncarnationId) -> bool {
+        *self.open.entry((id, incarnation)).or_default() += 1;
+        match self.lost.get_mut(&id) {
+            Some(loss) if loss.incarnation == incarnation => !std::mem::replace(&mut loss.back, true),
+            _ => false,
+        }
+    }
+
+    /// Whether a doubt arises.
+    fn closed(&mut self, id: NodeId, incarnation: IncarnationId, without_goodbye: bool, now: Instant) -> bool {
+        if let Some(open) = self.open.get_mut(&(id, incarnation)) {
+            *open -= 1;
+            if *open > 0 {
+                return false;
+            }
+            self.open.remove(&(id, incarnation));
+        }
+        self.lost.retain(|_, loss| now.saturating_duration_since(loss.at) < REMEMBERED_FOR);
+        let known = self.lost.get(&id).is_some_and(|loss| loss.incarnation == incarnation);
+        if !without_goodbye || known || self.lost.len() >= LOST_MAX {
+            return false;
+        }
+        self.lost.insert(id, Loss { incarnation, at: now, back: false });
+        true
     }
 }
 
@@ -232,6 +272,28 @@ mod tests {
         let opened = PeerEvent::Opened { peer: peer(life(1)), lane: Lane::Control, direction: Direction::Inbound };
         departures.on_connection(&opened, now);
         assert!(!is_doubted(&departures, &image), "it is there");
+    }
+
+    #[test]
+    fn one_connection_of_several_is_no_departure_and_a_flapping_one_is_doubted_once() {
+        let departures = Departures::new();
+        let image = replay(&departures, &[]);
+        let open = |lane| PeerEvent::Opened { peer: peer(life(1)), lane, direction: Direction::Inbound };
+        let now = Instant::now();
+        departures.on_connection(&open(Lane::Control), now);
+        departures.on_connection(&open(Lane::Replication), now);
+        departures.on_connection(&closed(life(1), Lane::Replication, ClosedReason::Lost), now);
+        assert!(!is_doubted(&departures, &image), "the other one is open");
+        departures.on_connection(&closed(life(1), Lane::Control, ClosedReason::Lost), now);
+        assert!(is_doubted(&departures, &image));
+        // Another life's connection says nothing of this one.
+        let other = PeerEvent::Opened { peer: peer(life(2)), lane: Lane::Control, direction: Direction::Inbound };
+        departures.on_connection(&other, now);
+        assert!(is_doubted(&departures, &image));
+        departures.on_connection(&open(Lane::Control), now);
+        assert!(!is_doubted(&departures, &image));
+        departures.on_connection(&closed(life(1), Lane::Control, ClosedReason::Lost), now);
+        assert!(!is_doubted(&departures, &image), "it flaps");
     }
 
     #[test]

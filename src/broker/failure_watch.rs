@@ -65,6 +65,7 @@ impl FailureWatch {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut images = quorum.images();
         let mut leadership = quorum.leadership();
+        let mut departures = self.departures.changes();
         let mut gossip_open = true;
         loop {
             let verdicts = tokio::select! {
@@ -85,13 +86,23 @@ impl FailureWatch {
                     self.with(|watcher, now| { watcher.on_cluster(&image.cluster, now); Vec::new() })
                 }
                 event = connections.recv() => match event {
-                    Ok(event) => self.on_connection(&quorum, event),
+                    Ok(event) => {
+                        tell_of_heartbeats(&quorum, &event);
+                        Vec::new()
+                    }
                     Err(RecvError::Lagged(missed)) => {
                         tracing::debug!(missed, "connection events were missed; heartbeats will tell");
                         Vec::new()
                     }
                     Err(RecvError::Closed) => return,
                 },
+                changed = departures.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    departures.borrow_and_update();
+                    self.on_departures()
+                }
                 event = gossip.recv(), if gossip_open => match event {
                     Some(event) => self.on_gossip(event),
                     None => { gossip_open = false; Vec::new() }
@@ -120,24 +131,17 @@ impl FailureWatch {
         let now = self.began.elapsed();
         let fresh = watcher.insert(FailureWatcher::new(self.config.clone(), self.me, now));
         fresh.on_cluster(&quorum.image().cluster, now);
-        let closed = |(id, incarnation)| Evidence::ConnectionClosed { id, incarnation };
-        self.departures.lost().into_iter().map(closed).flat_map(|closed| fresh.on_evidence(closed, now)).collect()
+        drop(watcher);
+        self.on_departures()
     }
 
-    fn on_connection(&self, quorum: &MetadataQuorum, event: PeerEvent) -> Vec<Verdict> {
-        // A planned end is no evidence, and that of a probe says nothing.
-        let PeerEvent::Closed { peer, lane, direction, reason: ClosedReason::Lost, .. } = event else {
-            return Vec::new();
-        };
-        match lane {
-            Lane::Probe => return Vec::new(),
-            Lane::Heartbeat if direction == Direction::Inbound => {
-                quorum.heartbeat_connection_closed(peer.node_id, peer.broker_epoch);
-            }
-            _ => {}
-        }
-        let evidence = Evidence::ConnectionClosed { id: peer.node_id, incarnation: peer.incarnation };
-        self.with(|watcher, now| watcher.on_evidence(evidence, now))
+    /// Not one connection is left with some lives, and none ended with a goodbye: the kernel of a dead process closes them all.
+    fn on_departures(&self) -> Vec<Verdict> {
+        let lost = self.departures.lost();
+        let closed = |(id, incarnation)| Evidence::ConnectionClosed { id, incarnation };
+        self.with(|watcher, now| {
+            lost.into_iter().map(closed).flat_map(|closed| watcher.on_evidence(closed, now)).collect()
+        })
     }
 
     fn on_gossip(&self, event: GossipEvent) -> Vec<Verdict> {
@@ -188,5 +192,19 @@ impl FailureWatch {
                 });
             }
         }
+    }
+}
+
+/// The session of a broker whose heartbeat connection has ended without a goodbye is not waited for.
+fn tell_of_heartbeats(quorum: &MetadataQuorum, event: &PeerEvent) {
+    if let PeerEvent::Closed {
+        peer,
+        lane: Lane::Heartbeat,
+        direction: Direction::Inbound,
+        reason: ClosedReason::Lost,
+        ..
+    } = event
+    {
+        quorum.heartbeat_connection_closed(peer.node_id, peer.broker_epoch);
     }
 }

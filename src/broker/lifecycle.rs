@@ -202,7 +202,9 @@ impl Lifecycle {
         stop: &CancellationToken,
     ) -> Result<Option<Registration>, RegistrationRefused> {
         let mut warned: Option<Instant> = None;
-        let mut duplicate_since: Option<Instant> = None;
+        // Who has said so, and since when without anything else in between: a new controller believes for a while that the
+        // process before this one still lives.
+        let mut duplicate: Option<(Option<NodeId>, Instant)> = None;
         loop {
             let previous = *self.registration.borrow();
             let directories = self.hooks.directories();
@@ -227,7 +229,10 @@ impl Lifecycle {
                     tracing::info!(node = %registration.id, %epoch, "registered");
                     return Ok(Some(registration));
                 }
-                Ok(other) => tracing::warn!(?other, "the controller answered a registration with something else"),
+                Ok(other) => {
+                    duplicate = None;
+                    tracing::warn!(?other, "the controller answered a registration with something else");
+                }
                 Err(ChannelError::Refused(
                     error @ (ControllerError::InconsistentClusterId { .. }
                     | ControllerError::InvalidRegistration(_)
@@ -235,10 +240,14 @@ impl Lifecycle {
                 )) => return Err(RegistrationRefused::Refused(error)),
                 Err(error) => {
                     if let ChannelError::Refused(ControllerError::DuplicateBrokerRegistration(id)) = error {
-                        let since = *duplicate_since.get_or_insert_with(Instant::now);
+                        let controller = self.metadata.controller();
+                        let row = duplicate.filter(|(said_by, _)| *said_by == controller);
+                        let (_, since) = *duplicate.insert(row.unwrap_or((controller, Instant::now())));
                         if since.elapsed() > DUPLICATE_MIN.max(self.config.session * 2) {
                             return Err(RegistrationRefused::NodeIdUsedTwice(id));
                         }
+                    } else {
+                        duplicate = None;
                     }
                     if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                         tracing::warn!(node = %self.template.id, %error, "cannot register; trying on");

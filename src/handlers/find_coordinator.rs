@@ -26,7 +26,8 @@ pub async fn handle(
         // The first group of a cluster: the topic is made in the background, the client asks again.
         handlers.broker.create_group_metadata_topic();
     }
-    let named = |image: &MetadataImage| keys.iter().filter_map(|key| leader(image, key)).collect();
+    let groups = if request.key_type == GROUP { keys.as_slice() } else { &[] };
+    let named = |image: &MetadataImage| groups.iter().filter_map(|key| leader(image, key)).collect();
     let image = handlers.broker.settled_image(named).await;
     let mut coordinators: Vec<_> =
         keys.into_iter().map(|key| find(&image, connection, request.key_type, key)).collect();

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! A refused ping says that nobody listens where the broker registered, but a firewall between the two can say the same.
-//! So it takes a second, independent sign: a connection of that process that ended without a word, or three heartbeats that
-//! did not come. A connection of any lane counts, and one that ended before this node became the active controller: that is all
+//! So it takes a second, independent sign: the last connection with that process ended without a word, or three heartbeats that
+//! did not come. The last open connection with that life counts, of whatever lane, and one that ended before this node became the active controller: that is all
 //! a new controller has on its predecessor, which never sent it a heartbeat. A broker that has not yet found the new
 //! controller is silent too, but it answers pings; one that restarts refuses them, and then the life that is fenced is over.
 //!
@@ -65,7 +65,7 @@ impl Default for FailureWatcherConfig {
 /// What speaks for or against a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// A connection with that process, of whatever lane, ended without a goodbye.
+    /// The last open connection with that process, of whatever lane, ended without a goodbye.
     ConnectionClosed {
         /// Which broker.
         id: NodeId,
