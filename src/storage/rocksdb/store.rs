@@ -135,15 +135,23 @@ impl RocksDbStore {
         self.directory.path().join("log.lost")
     }
 
+    fn flag_loss(&self) -> Result<(), StorageError> {
+        write_durably(&self.lost_flag(), b"synced data was missing at an open\n").map_err(io_error)
+    }
+
     /// Opens the database, judges what was recovered, starts the threads.
     fn start(&self) -> Result<(), StorageError> {
         let path = self.database();
         let all_gone = self.directory.has_had(Part::PartitionLogs) && !path.join("CURRENT").exists();
+        if all_gone {
+            // Before the open makes a database: that would be evidence that nothing is missing.
+            self.flag_loss()?;
+        }
         let open = || open_database(&path, self.config.write_buffer_bytes);
         let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, open)?;
-        if witnessed.lost || all_gone {
+        if witnessed.lost {
             // Before anything else: the next open may find no evidence any more.
-            write_durably(&self.lost_flag(), b"synced data was missing at an open\n").map_err(io_error)?;
+            self.flag_loss()?;
         }
         let synced = witnessed.last_commit();
         let Witnessed { db, mark, .. } = witnessed;

@@ -11,7 +11,7 @@ use super::super::model_test::{self, TestDisk};
 use super::super::partition_log::{AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, TimestampType};
 use super::super::tail_cache::TailCache;
 use super::super::{LogClass, LogStore};
-use super::{DataDirectory, RocksDbConfig, RocksDbStore};
+use super::{DataDirectory, OpenError, RocksDbConfig, RocksDbStore};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rookery_raft::ids::{ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
@@ -27,10 +27,14 @@ const NO_MARK: Duration = Duration::from_secs(3600);
 const EVERYTHING: ReadLimit = ReadLimit { max_bytes: usize::MAX, at_least_one: true };
 
 fn open(path: &Path) -> Arc<RocksDbStore> {
+    try_open(path).unwrap()
+}
+
+fn try_open(path: &Path) -> Result<Arc<RocksDbStore>, OpenError> {
     let mut directory = DataDirectory::open(path, NODE).unwrap();
     let cluster = directory.cluster_id().unwrap_or_else(ClusterId::random);
     directory.bind_cluster(cluster).unwrap();
-    RocksDbStore::open(directory, RocksDbConfig { mark_interval: NO_MARK, ..RocksDbConfig::default() }).unwrap()
+    RocksDbStore::open(directory, RocksDbConfig { mark_interval: NO_MARK, ..RocksDbConfig::default() })
 }
 
 fn logs(store: &Arc<RocksDbStore>) -> LogDirectory {
@@ -304,6 +308,11 @@ fn records_removed_together_with_their_witness_are_lost_and_no_empty_store() {
     drop(store);
     fs::remove_dir_all(temp.path().join("log")).unwrap();
     fs::remove_file(temp.path().join("sync.mark")).unwrap();
+    // An open that cannot write the loss down leaves the evidence for the next one.
+    let in_the_way = temp.path().join("log.lost.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(try_open(temp.path()).is_err());
+    fs::remove_dir(&in_the_way).unwrap();
     let store = open(temp.path());
     assert!(store.log_lost());
     store.acknowledge_log_lost().unwrap();
