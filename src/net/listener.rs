@@ -83,6 +83,8 @@ impl BoundListener {
 }
 
 fn start_listening(socket: socket2::Socket) -> io::Result<TcpListener> {
+    // Connections inherit it, and with it what is left of them does not hold the port against the next process.
+    socket.set_reuse_address(true)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -98,13 +100,19 @@ pub async fn listen(address: (&str, u16)) -> Result<TcpListener, ListenerError> 
 async fn bind(address: (&str, u16)) -> io::Result<socket2::Socket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in lookup_host(address).await? {
-        let bound = (|| {
+        let bind = |reuse: bool| {
             let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-            socket.set_reuse_address(true)?; // a restarted node must not wait for old connections' TIME_WAIT
+            socket.set_reuse_address(reuse)?;
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
             Ok(socket)
-        })();
+        };
+        // With address reuse the kernel lets others bind the port too until somebody listens: only if it is not to be had
+        // otherwise, so that a restarted node need not wait for old connections' TIME_WAIT.
+        let bound = bind(false).or_else(|error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => bind(true),
+            _ => Err(error),
+        });
         match bound {
             Ok(socket) => return Ok(socket),
             Err(e) => last = e,

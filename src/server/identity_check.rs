@@ -8,15 +8,17 @@
 //! end the others that meet it.
 
 use crate::config::Voter;
-use crate::peer::{PeerPool, ProbeOutcome};
+use crate::peer::{PeerPool, ProbeOutcome, Refusal};
 use futures_util::future::join_all;
 use rookery_raft::ids::{ClusterId, IncarnationId, NodeId};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An answer takes longer only where a node is not well, and is asked again.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
+/// The process before this one may still be ending, on a host that the name leads to no longer.
+const ENDING_MAX: Duration = Duration::from_secs(10);
 
 /// What is checked, and whom to ask.
 pub struct IdentityCheck {
@@ -33,6 +35,7 @@ impl IdentityCheck {
     /// Ends when every listed voter has answered as it should, or with the reason why this process cannot be this node.
     pub async fn run(self) -> Option<String> {
         let mut friends = BTreeSet::new();
+        let mut other: Option<(IncarnationId, Instant)> = None;
         loop {
             let unknown: Vec<&Voter> = self.voters.iter().filter(|v| !friends.contains(&v.node_id)).collect();
             let asked = join_all(unknown.iter().map(|v| self.ask(v))).await;
@@ -44,7 +47,12 @@ impl IdentityCheck {
                         friends.insert(voter.node_id);
                     }
                     Answer::Foreign(cluster) => foreign.push((voter, cluster)),
-                    Answer::MyId => {
+                    Answer::MyId(incarnation) => {
+                        let row = other.filter(|(seen, _)| *seen == incarnation);
+                        let (_, since) = *other.insert(row.unwrap_or((incarnation, Instant::now())));
+                        if since.elapsed() < ENDING_MAX {
+                            continue;
+                        }
                         return Some(format!(
                             "node id {} is used twice: another process answers at {}, where controller.quorum.voters says this node is; \
                              give this one another node.id, or stop that one",
@@ -55,6 +63,7 @@ impl IdentityCheck {
             }
             if let (Some(mine), Some((_, theirs))) = (self.cluster_id, foreign.first())
                 && foreign.len() * 2 > self.voters.len()
+                && friends.len() * 2 <= self.voters.len()
             {
                 let at: Vec<String> = foreign.iter().map(|(v, _)| format!("{}@{}", v.node_id, v.address)).collect();
                 return Some(format!(
@@ -74,16 +83,20 @@ impl IdentityCheck {
     async fn ask(&self, voter: &Voter) -> Answer {
         let outcome = self.pool.probe_at(voter.node_id, &voter.address.to_string(), ANSWER_MAX).await;
         let identity = match outcome {
+            ProbeOutcome::Rejected { refusal: Refusal::ShuttingDown, .. } => return Answer::Silent,
             ProbeOutcome::Answered { identity, .. } | ProbeOutcome::Rejected { identity, .. } => identity,
             ProbeOutcome::ConnectionRefused | ProbeOutcome::TimedOut | ProbeOutcome::Failed(_) => {
                 return Answer::Silent;
             }
         };
-        if voter.node_id == self.me && identity.node_id == self.me && identity.incarnation != self.incarnation {
-            return Answer::MyId;
-        }
         match (identity.cluster_id, self.cluster_id) {
             (Some(theirs), Some(mine)) if theirs != mine => Answer::Foreign(theirs),
+            _ if voter.node_id == self.me
+                && identity.node_id == self.me
+                && identity.incarnation != self.incarnation =>
+            {
+                Answer::MyId(identity.incarnation)
+            }
             _ => Answer::Friend,
         }
     }
@@ -93,5 +106,6 @@ enum Answer {
     Silent,
     Friend,
     Foreign(ClusterId),
-    MyId,
+    /// From this start of another process.
+    MyId(IncarnationId),
 }

@@ -41,7 +41,7 @@ use rookery_raft::record::{
 };
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -136,7 +136,7 @@ impl Node {
         stop: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
         let config = Arc::new(config);
-        let listeners = bind_listeners(&config).await?;
+        let doors = Doors::bind(&config).await?;
         let path = config.data_dir.clone();
         let node_id = config.node_id;
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
@@ -148,7 +148,7 @@ impl Node {
         let ended = tokio::select! {
             () = &mut stop => Ok(()),
             ended = node.vital.ended() => Err(ended),
-            started = node.start_broker(directory, listeners, &mut gossip, &mut broker) => match started {
+            started = node.start_broker(directory, doors, &mut gossip, &mut broker) => match started {
                 Err(error) => Err(error),
                 Ok(()) => tokio::select! {
                     () = &mut stop => Ok(()),
@@ -314,7 +314,7 @@ impl Node {
     async fn start_broker(
         &self,
         mut directory: DataDirectory,
-        listeners: Vec<BoundListener>,
+        doors: Doors,
         gossip: &mut Option<Gossip>,
         broker: &mut Option<BrokerHalf>,
     ) -> Result<(), StartError> {
@@ -322,7 +322,8 @@ impl Node {
         self.identity.set_cluster_id(cluster_id);
         directory.bind_cluster(cluster_id).map_err(|e| StartError::Directory(e.to_string()))?;
         if !self.config.is_broker {
-            return self.start_gossip(cluster_id, gossip).await;
+            *gossip = self.start_gossip(doors.gossip, cluster_id)?;
+            return Ok(());
         }
         let clock: Arc<dyn Clock> = Arc::new(self.clock);
         let logs = LogConfig {
@@ -406,14 +407,14 @@ impl Node {
         }));
         *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
         self.wait_until_registered(registration.subscribe()).await;
-        // Not before: a second process with this node id must not be heard of by anybody.
-        self.start_gossip(cluster_id, gossip).await?;
         // Not before: what clients are told is at least as new as this registration.
-        for listener in listeners {
+        for listener in doors.listeners {
             tracing::info!(address = %listener.address(), "Kafka listener");
             let serving = listener.serve(net.clone(), handlers.clone(), tracker.clone(), stop.clone())?;
             tracker.spawn(vital.task("a Kafka listener", serving));
         }
+        // Not before the registration either: a second process with this node id must not be heard of by anybody.
+        *gossip = self.start_gossip(doors.gossip, cluster_id)?;
         Ok(())
     }
 
@@ -447,12 +448,8 @@ impl Node {
         }
     }
 
-    async fn start_gossip(&self, cluster_id: ClusterId, gossip: &mut Option<Gossip>) -> Result<(), StartError> {
-        if !self.config.timing.gossip {
-            return Ok(());
-        }
-        let bind = resolve("peer.listener", &self.config.peer_bind).await?;
-        let address = resolve("advertised.peer.listener", &self.config.peer_advertised).await?;
+    fn start_gossip(&self, door: Option<GossipDoor>, cluster_id: ClusterId) -> Result<Option<Gossip>, StartError> {
+        let Some(GossipDoor { socket, address }) = door else { return Ok(None) };
         let profile = if self.config.timing.gossip_fast { GossipProfile::FAST } else { GossipProfile::LAN };
         let identity = GossipIdentity {
             node_id: self.config.node_id,
@@ -460,18 +457,12 @@ impl Node {
             incarnation: self.incarnation,
             address,
         };
-        let config = GossipConfig { bind, identity, cluster_id, profile, seed: rand::random() };
-        let started = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone()).map_err(|e| {
-            let reason = match e.kind() {
-                io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
-                _ => e.to_string(),
-            };
-            ListenerError { address: bind.to_string(), reason }
-        })?;
-        tokio::spawn(self.vital.task("the gossip", started.ended()));
-        self.view.gossip.get_or_init(|| started.view());
-        *gossip = Some(started);
-        Ok(())
+        let config = GossipConfig { socket, identity, cluster_id, profile, seed: rand::random() };
+        let gossip = Gossip::start(config, self.seeds.clone(), self.gossip_events.clone())
+            .map_err(|e| ListenerError { address: address.to_string(), reason: e.to_string() })?;
+        tokio::spawn(self.vital.task("the gossip", gossip.ended()));
+        self.view.gossip.get_or_init(|| gossip.view());
+        Ok(Some(gossip))
     }
 
     fn replica_config(&self) -> ReplicaManagerConfig {
@@ -568,11 +559,13 @@ impl Node {
             Some(LocalMetadata::Voter { quorum, .. }) => {
                 let _ = tokio::time::timeout(CLOSE_MAX, quorum.stop()).await;
             }
-            Some(LocalMetadata::Observer { observer, .. }) => observer.stop().await,
+            Some(LocalMetadata::Observer { observer, .. }) => {
+                let _ = tokio::time::timeout(CLOSE_MAX, observer.stop()).await;
+            }
             None => {}
         }
-        self.pool.shutdown().await;
-        self.server.shutdown().await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.pool.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.server.shutdown()).await;
         self.stop_http.cancel();
         if let Some(http) = self.http {
             let _ = http.await;
@@ -655,14 +648,45 @@ fn open_quorum_log(directory: &mut DataDirectory, me: NodeId) -> Result<QuorumLo
     })
 }
 
-async fn bind_listeners(config: &ServerConfig) -> Result<Vec<BoundListener>, StartError> {
-    let mut bound = Vec::new();
-    if config.is_broker {
-        for listener in &config.listeners {
-            bound.push(BoundListener::bind(&listener.name, listener.bind.bind_address()).await?);
+/// What clients and gossip come by: bound before anything is touched or promised, opened when the node is registered.
+struct Doors {
+    listeners: Vec<BoundListener>,
+    /// Nothing where gossip is off.
+    gossip: Option<GossipDoor>,
+}
+
+struct GossipDoor {
+    socket: UdpSocket,
+    /// What others are told.
+    address: SocketAddr,
+}
+
+impl Doors {
+    async fn bind(config: &ServerConfig) -> Result<Doors, StartError> {
+        let mut listeners = Vec::new();
+        if config.is_broker {
+            for listener in &config.listeners {
+                listeners.push(BoundListener::bind(&listener.name, listener.bind.bind_address()).await?);
+            }
         }
+        let gossip = if config.timing.gossip { Some(GossipDoor::bind(config).await?) } else { None };
+        Ok(Doors { listeners, gossip })
     }
-    Ok(bound)
+}
+
+impl GossipDoor {
+    async fn bind(config: &ServerConfig) -> Result<GossipDoor, StartError> {
+        let place = resolve("peer.listener", &config.peer_bind).await?;
+        let address = resolve("advertised.peer.listener", &config.peer_advertised).await?;
+        let socket = UdpSocket::bind(place).map_err(|e| {
+            let reason = match e.kind() {
+                io::ErrorKind::AddrInUse => "the UDP port (gossip) is in use by another process".to_owned(),
+                _ => e.to_string(),
+            };
+            ListenerError { address: place.to_string(), reason }
+        })?;
+        Ok(GossipDoor { socket, address })
+    }
 }
 
 async fn resolve(setting: &'static str, address: &HostPort) -> Result<SocketAddr, StartError> {
