@@ -11,7 +11,7 @@ use rookery_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Write records: one for each line of standard input
 #[derive(Args)]
@@ -25,7 +25,7 @@ pub struct ProduceArguments {
     cluster: super::ClusterAddress,
 }
 
-/// Records go out when so many bytes of them wait, or when no more input comes.
+/// Records go out when so many bytes of them wait, or when the first of them has waited so long.
 const BATCH_BYTES: usize = 256 << 10;
 const LINGER: Duration = Duration::from_millis(20);
 /// Version 12 is the last that names topics.
@@ -55,10 +55,11 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut batch = RecordBatchBuilder::new();
     let mut sent = 0usize;
+    // Input may be slow, and endless: what waits goes out in time.
+    let mut due = Instant::now();
     loop {
-        // What waits goes out when no more comes for a while: input may be slow, and endless.
         let next =
-            if batch.is_empty() { Ok(lines.next_line().await) } else { timeout(LINGER, lines.next_line()).await };
+            if batch.is_empty() { Ok(lines.next_line().await) } else { timeout_at(due, lines.next_line()).await };
         let Ok(next) = next else {
             sent += producer.send(std::mem::take(&mut batch)).await?;
             continue;
@@ -68,6 +69,9 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
             Some((key, value)) => (Some(key.as_bytes()), value),
             None => (None, line.as_str()),
         };
+        if batch.is_empty() {
+            due = Instant::now() + LINGER;
+        }
         batch.push(now_ms(), key, Some(value.as_bytes()), &[]);
         if batch.plain_size() >= BATCH_BYTES {
             sent += producer.send(std::mem::take(&mut batch)).await?;

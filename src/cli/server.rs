@@ -8,6 +8,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Where every setting can come from: a flag, `--set NAME=VALUE`, ROOKERY_NAME in the environment, the file, the default.
 #[derive(Args)]
@@ -70,26 +71,32 @@ pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
         tracing::warn!(variable, "this environment variable begins like a setting and is none");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(Node::run(config, prometheus, told_to_stop()));
+    let ended = runtime.block_on(async { Node::run(config, prometheus, told_to_stop()).await });
     // A commit that hangs in the kernel must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(ended?)
 }
 
-async fn told_to_stop() {
+/// Resolves at the first SIGTERM or Ctrl-C. Asked twice, the process ends at once, also when it stops for a reason of its own.
+fn told_to_stop() -> impl Future<Output = ()> {
     let mut terminate = signal(SignalKind::terminate()).expect("a process can listen to SIGTERM");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-    // Asked twice, it does not wait for anything.
+    let (told, first) = oneshot::channel();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+        let mut told = Some(told);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            match told.take() {
+                Some(told) => drop(told.send(())),
+                None => std::process::exit(1),
+            }
         }
-        std::process::exit(1);
     });
+    async {
+        let _ = first.await;
+    }
 }
 
 fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow::Result<Vec<String>> {
