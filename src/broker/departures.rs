@@ -7,7 +7,9 @@
 //!
 //! - **doubted**: the last open connection with that life of the broker ended without a goodbye, a moment ago, and none has been
 //!   opened since. An answer that would name it as a leader is worth waiting for, at most [`PATIENCE`] from the loss. One that
-//!   came back is not doubted again for [`REMEMBERED_FOR`]: a link that flaps must not hold every answer.
+//!   came back is not doubted again for [`REMEMBERED_FOR`]: a link that flaps must not hold every answer. The first connection
+//!   that ends so raises the doubt already, for [`OTHERS_FOLLOW`]: a client that asks within a millisecond must not be faster than
+//!   the others of a dead process.
 //! - **just fenced**: fenced within [`LISTED_FOR`]. Metadata lists it still, though it names it as the leader of nothing. librdkafka
 //!   (2.10 and later) drops a broker that an answer no longer lists before it reads who leads in the same answer; its partitions
 //!   then have no broker until its next look, a second later.
@@ -28,9 +30,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than a fail-over of controller and leader on a busy machine; a cluster that cannot decide answers with what it has.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Long enough for a client's first questions after the loss.
 const LISTED_FOR: Duration = Duration::from_secs(10);
+/// The kernel closes all connections of a dead process at once; this is for us to notice.
+const OTHERS_FOLLOW: Duration = Duration::from_millis(50);
 /// After that a loss says nothing about now: the verdict has long been found.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Node ids come from peers: so many are remembered.
@@ -51,10 +55,12 @@ struct Tables {
     fenced: BTreeMap<NodeId, (BrokerEpoch, Instant)>,
 }
 
-/// The last connection with that life ended without a goodbye.
+/// A connection with that life ended without a goodbye.
 struct Loss {
     incarnation: IncarnationId,
     at: Instant,
+    /// It was the last one.
+    complete: bool,
     /// A connection with it has been opened since.
     back: bool,
 }
@@ -97,7 +103,7 @@ impl Departures {
     /// Lives whose last connection with this node ended without a goodbye, a moment ago.
     pub fn lost(&self) -> Vec<(NodeId, IncarnationId)> {
         let tables = self.tables.lock();
-        let recent = tables.lost.iter().filter(|(_, loss)| !loss.back && loss.at.elapsed() < REMEMBERED_FOR);
+        let recent = tables.lost.iter().filter(|(_, l)| l.complete && !l.back && l.at.elapsed() < REMEMBERED_FOR);
         recent.map(|(id, loss)| (*id, loss.incarnation)).collect()
     }
 
@@ -115,7 +121,10 @@ impl Departures {
                 let named = |b: &BrokerRegistration| !b.fenced && b.record.incarnation == loss.incarnation;
                 !loss.back && image.cluster.broker(**id).is_some_and(|b| named(b))
             });
-            doubted.map(|(id, loss)| (*id, loss.at + PATIENCE)).filter(|(_, until)| *until > now).collect()
+            doubted
+                .map(|(id, loss)| (*id, loss.at + if loss.complete { PATIENCE } else { OTHERS_FOLLOW }))
+                .filter(|(_, until)| *until > now)
+                .collect()
         };
         if until.is_empty() {
             return None;
@@ -142,20 +151,27 @@ impl Tables {
 
     /// Whether a doubt arises.
     fn closed(&mut self, id: NodeId, incarnation: IncarnationId, without_goodbye: bool, now: Instant) -> bool {
-        if let Some(open) = self.open.get_mut(&(id, incarnation)) {
-            *open -= 1;
-            if *open > 0 {
-                return false;
-            }
-            self.open.remove(&(id, incarnation));
+        let open = self.open.get(&(id, incarnation)).map_or(0, |open| open - 1);
+        match open {
+            0 => drop(self.open.remove(&(id, incarnation))),
+            _ => drop(self.open.insert((id, incarnation), open)),
         }
         self.lost.retain(|_, loss| now.saturating_duration_since(loss.at) < REMEMBERED_FOR);
-        let known = self.lost.get(&id).is_some_and(|loss| loss.incarnation == incarnation);
-        if !without_goodbye || known || self.lost.len() >= LOST_MAX {
+        if !without_goodbye {
             return false;
         }
-        self.lost.insert(id, Loss { incarnation, at: now, back: false });
-        true
+        match self.lost.get_mut(&id) {
+            Some(loss) if loss.incarnation == incarnation => {
+                let completes = open == 0 && !loss.complete && !loss.back;
+                loss.complete |= completes;
+                completes
+            }
+            None if self.lost.len() >= LOST_MAX => false,
+            _ => {
+                self.lost.insert(id, Loss { incarnation, at: now, complete: open == 0, back: false });
+                true
+            }
+        }
     }
 }
 
@@ -283,9 +299,12 @@ mod tests {
         departures.on_connection(&open(Lane::Control), now);
         departures.on_connection(&open(Lane::Replication), now);
         departures.on_connection(&closed(life(1), Lane::Replication, ClosedReason::Lost), now);
-        assert!(!is_doubted(&departures, &image), "the other one is open");
+        let soon = now + OTHERS_FOLLOW;
+        let until = departures.doubted_until(&image, || BTreeSet::from([NODE])).expect("the other one may follow");
+        assert!(until == soon && departures.lost().is_empty(), "it is open yet");
         departures.on_connection(&closed(life(1), Lane::Control, ClosedReason::Lost), now);
-        assert!(is_doubted(&departures, &image));
+        assert!(departures.doubted_until(&image, || BTreeSet::from([NODE])).expect("doubted") > soon);
+        assert_eq!(departures.lost(), [(NODE, life(1))]);
         // Another life's connection says nothing of this one.
         let other = PeerEvent::Opened { peer: peer(life(2)), lane: Lane::Control, direction: Direction::Inbound };
         departures.on_connection(&other, now);

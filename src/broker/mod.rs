@@ -43,7 +43,7 @@ use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::{BrokerRegistration, MetadataImage};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The metadata log as this node has it.
@@ -97,14 +97,14 @@ impl Broker {
     /// later the log says who leads in its place ([`Departures`] has the why and the bound).
     pub async fn settled_image(&self, leaders: impl Fn(&MetadataImage) -> BTreeSet<NodeId>) -> Arc<MetadataImage> {
         let (mut images, mut doubts) = (self.metadata.images(), self.departures.changes());
-        let mut bound = None;
+        let bound = Instant::now() + departures::PATIENCE;
         loop {
             let image = images.borrow_and_update().clone();
             doubts.borrow_and_update();
             let Some(until) = self.departures.doubted_until(&image, || leaders(&image)) else { return image };
             metrics::counter!("rookery_broker_answers_held_total").increment(1);
             // Further losses meanwhile do not hold this answer any longer.
-            let until = *bound.get_or_insert(until);
+            let until = until.min(bound);
             tokio::select! {
                 changed = images.changed() => if changed.is_err() { return image },
                 changed = doubts.changed() => if changed.is_err() { return image },
