@@ -102,13 +102,15 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
         (task, FormationHandle { mailbox: tx, status: status_rx })
     }
 
-    /// Runs until every handle is gone or the disk fails.
-    pub(crate) async fn run(mut self) {
-        if let Err(error) = self.form().await {
-            tracing::error!(%error, "the first formation cannot go on");
+    /// Runs until every handle is gone; an error, of the disk or of Raft, ends it for good.
+    pub(crate) async fn run(mut self) -> Result<(), String> {
+        let formed = self.form().await;
+        formed.map_err(|error| {
+            let why = format!("the cluster's formation cannot go on: {error}");
             let report = self.formation.report();
-            self.status.send_replace(FormationStatus { report, why: error.to_string() });
-        }
+            self.status.send_replace(FormationStatus { report, why: why.clone() });
+            why
+        })
     }
 
     async fn form(&mut self) -> Result<(), QuorumStorageError> {

@@ -177,7 +177,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         };
         let watching = watch_leadership(raft.clone(), leadership_tx.clone());
         let tasks = vec![
-            Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run().map(Ok)), leadership_tx.clone())),
+            Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
             Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership_tx.clone())),
             Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership_tx)),

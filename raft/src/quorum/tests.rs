@@ -633,6 +633,44 @@ fn a_node_whose_disk_fails_steps_aside_and_comes_back_in_the_same_process() {
 }
 
 #[test]
+fn a_node_that_could_not_keep_its_formation_waited_for_ever() {
+    simulate(|| async {
+        let cluster = Cluster::new(3);
+        let full = |batch: &[LogWrite], _| {
+            let formation = |write: &LogWrite| matches!(write, LogWrite::Put { key: MetaKey::Formation, .. });
+            let full = batch.iter().any(formation);
+            if full { Err(QuorumStorageError::DiskFull("no space left".into())) } else { Ok(()) }
+        };
+        for i in 1..=3 {
+            if i != 3 {
+                cluster.machines[&NodeId(i)].disk.set_fault(Some(Box::new(full)));
+            }
+            cluster.start(i).await;
+        }
+        // The coordinator: it keeps the set before anybody hears of it.
+        let why = cluster.until("it says so", || cluster.voter(1).failure()).await;
+        assert!(why.contains("no space left"), "{why}");
+        assert_eq!(cluster.voter(1).formation().borrow().why, why);
+        assert_eq!(cluster.voter(3).failure(), None, "its disk is well: it waits");
+
+        // And one that is asked: it cannot keep what it is to accept.
+        let failed = cluster.hub.running.lock().remove(&NodeId(1)).expect("runs");
+        failed.stop().await;
+        cluster.machines[&NodeId(1)].disk.set_fault(None);
+        cluster.start(1).await;
+        let why = cluster.until("it says so", || cluster.voter(2).failure()).await;
+        assert!(why.contains("no space left"), "{why}");
+
+        let failed = cluster.hub.running.lock().remove(&NodeId(2)).expect("runs");
+        failed.stop().await;
+        cluster.machines[&NodeId(2)].disk.set_fault(None);
+        cluster.start(2).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+    });
+}
+
+#[test]
 fn an_entry_nobody_can_read_stops_the_node() {
     simulate(|| async {
         let cluster = Cluster::formed(3).await;
