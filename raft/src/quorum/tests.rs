@@ -527,6 +527,36 @@ fn a_leader_hands_over_before_it_leaves() {
 }
 
 #[test]
+fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
+    simulate(|| async {
+        let mut cluster = Cluster::new(3);
+        cluster.tune = |config| {
+            if config.me.node_id == NodeId(1) {
+                // No clock counts that far: its controller panics when it takes office.
+                config.controller_tick = Duration::MAX;
+            }
+        };
+        for i in 1..=3 {
+            cluster.start(i).await;
+        }
+        let leads = |v: &&Voter| v.raft().is_leader();
+        let first = cluster.until("a leader", || cluster.running().iter().find(leads).cloned()).await;
+        if first.status().me.node_id != NodeId(1) {
+            first.raft().trigger().transfer_leader(cluster.id(1)).await.expect("runs");
+        }
+        let dead = cluster.voter(1);
+        let why = cluster.until("its controller dies", || dead.failure()).await;
+        assert_eq!(why, "the controller task panicked");
+        let term = dead.status().leadership.term;
+        assert!(dead.raft().is_leader() && !dead.is_active(), "nobody in the cluster decides anything");
+        assert!(dead.transfer_leadership().await);
+        cluster.next_active(1, term).await;
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
 fn a_standby_names_the_controller() {
     simulate(|| async {
         let cluster = Cluster::formed(3).await;
