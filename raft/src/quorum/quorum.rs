@@ -14,7 +14,7 @@ use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::transport::QuorumTransport;
-use super::types::{QuorumNode, TokioRuntime, TypeConfig};
+use super::types::{QuorumNode, StoredMembershipConfig, TokioRuntime, TypeConfig};
 use super::wire::{Refused, Reply};
 use crate::controller::{Controller, ControllerError, ControllerRequest, ControllerResponse};
 use crate::delta::{MetadataLoader, MetadataPublisher};
@@ -142,7 +142,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let mut loader = MetadataLoader::new(MetadataImage::empty());
         let publication = Publication::new(publishers);
         loader.add_publisher(publication.clone());
-        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx);
+        let (membership_tx, membership) = watch::channel(StoredMembershipConfig::default());
+        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx, membership_tx);
         let network = Network::<Rt>::new(peers.clone());
         let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
             .await
@@ -151,7 +152,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let voters = config.voters.clone();
         let retry = config.formation_retry;
         let (forming, formation) =
-            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), retry);
+            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), membership, retry);
         let stop = CancellationToken::new();
         let (leadership_tx, leadership) = watch::channel(Leadership::default());
         let published = publication.image();

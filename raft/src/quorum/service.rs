@@ -109,8 +109,9 @@ impl<Rt: AsyncRuntime> Service<Rt> {
             _ if any_directory => Err(Refused::Identity(me)),
             raft => {
                 self.check_cluster(&envelope)?;
-                // Only a member's directory is meant by name: this node's part in Raft begins.
-                if let Standing::Prepared(_) | Standing::Joined(_) = self.formation.standing() {
+                // Only a member's directory is meant by name: a first voter's part in Raft begins. One that joined may
+                // be named by a membership that is never committed; it learns from its own log whether it was taken in.
+                if let Standing::Prepared(_) = self.formation.standing() {
                     let began = self.formation.began().await;
                     began.ok_or_else(|| Refused::NotRunning("it stops".into()))?;
                 }

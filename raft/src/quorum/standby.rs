@@ -1,8 +1,16 @@
 //! A listed voter without a vote: its directory is new to a cluster that is formed already.
 //!
 //! It follows the log as an observer, so that its broker can serve and its replicas can be fetched anew, until an operator takes it in
-//! ([`MetadataQuorum::replace_voter`](super::MetadataQuorum::replace_voter)). From then on its own log is the source; the observer ends when that log has caught up.
-//! It never asks for a vote, because openraft's log here is empty and names no voters.
+//! ([`MetadataQuorum::replace_voter`](super::MetadataQuorum::replace_voter)). From then on its own log is the source. It asks for no vote before, because
+//! openraft elects only whom the newest membership in its own log names as a voter.
+//!
+//! # When the observer may end
+//!
+//! When this node is sure to be replicated to, and has got as far that way. Raft messages alone do not make it sure: the leader that
+//! begins to take it in may die before the entry that names it is committed, and the next one may not have that entry and never
+//! call here. So the standing remains `Joined`, over restarts too, until this node has **applied** such an entry
+//! ([`formation`](super::formation)); only then it is `Formed`, and when its own image is as new as the observed one, nothing is lost by
+//! ending. Both tell the same committed log ([`publication`](super::publication)), so it does not matter how long they run side by side.
 
 use super::formation::Standing;
 use super::formation_task::FormationStatus;
