@@ -521,6 +521,13 @@ impl Node {
         }
     }
 
+    /// Let another voter lead the metadata quorum, if this one does.
+    async fn hand_over(&self) {
+        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
+            let _ = tokio::time::timeout(CLOSE_MAX, quorum.transfer_leadership()).await;
+        }
+    }
+
     /// Leave in order; each step has a bound.
     async fn shut_down(self, broker: Option<BrokerHalf>, gossip: Option<Gossip>) {
         tracing::info!("stopping");
@@ -528,15 +535,19 @@ impl Node {
         if let Some(gossip) = &gossip {
             gossip.announce_leaving();
         }
+        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get()
+            && quorum.failure().is_some()
+        {
+            // It may lead without a controller, and only a controller lets a broker leave: the next one must be there first.
+            self.hand_over().await;
+        }
         let mut half = None;
         if let Some(BrokerHalf { store, replicas, groups, leave, life }) = broker {
             leave.cancel();
             let _ = tokio::time::timeout(self.config.timing.controlled_shutdown + CLOSE_MAX, life).await;
             half = Some((store, replicas, groups));
         }
-        if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
-            let _ = tokio::time::timeout(CLOSE_MAX, quorum.transfer_leadership()).await;
-        }
+        self.hand_over().await;
         if let Some((_, _, groups)) = &half {
             let _ = tokio::time::timeout(CLOSE_MAX, groups.shutdown()).await;
         }

@@ -11,8 +11,12 @@
 //! |---|---|---|
 //! | `Empty` | its directory id only | `Prepared`: it agreed to a proposal; `Joined`: a listed voter knows a cluster |
 //! | `Prepared {cluster, voters}` | that set, synced before anyone hears of it | its own Raft log begins: `Formed` |
-//! | `Joined {cluster}` | the cluster id | an observer, until `replace_voter` names its directory and its own Raft log begins: `Formed` |
+//! | `Joined {cluster}` | the cluster id, perhaps a log that came to nothing | an observer, until it has applied a membership that names its directory (`replace_voter`): `Formed` |
 //! | `Formed {cluster}` | a vote, a log or a snapshot | never |
+//!
+//! A member, voter or learner, is `Formed` only when no change of leaders can undo it: a first voter is named by the first entry of every
+//! log of the cluster, any other by a membership that is committed, which every later leader has. So whoever leads replicates to a
+//! `Formed` node, and it needs no other source.
 //!
 //! # Who does what
 //!
@@ -68,9 +72,9 @@ pub enum Standing {
     Empty,
     /// It agreed to these first voters.
     Prepared(FirstVoters),
-    /// It knows the cluster from others and did not take part in forming it.
+    /// It knows the cluster from others, did not take part in forming it and is not taken in yet.
     Joined(ClusterId),
-    /// Its Raft state has begun.
+    /// It is a member for good and its Raft state has begun.
     Formed(ClusterId),
 }
 

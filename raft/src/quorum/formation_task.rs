@@ -8,14 +8,15 @@ use super::log_store::LogStore;
 use super::network::Peers;
 use super::state_machine::StateMachine;
 use super::storage::{MetaKey, QuorumStorageError};
-use super::types::{QuorumNode, TypeConfig};
+use super::types::{QuorumNode, StoredMembershipConfig, TypeConfig};
 use super::wire::{Reply, Request};
-use crate::ids::{DirectoryId, NodeId, QuorumNodeId};
+use crate::ids::{ClusterId, DirectoryId, NodeId, QuorumNodeId};
 use futures_util::future::join_all;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Select2;
 use openraft::errors::{InitializeError, RaftError};
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct FormationStatus {
 pub(crate) enum FormationMessage {
     /// A peer's proposal.
     Propose(FirstVoters, oneshot::Sender<Result<(), Refusal>>),
-    /// A Raft message for this directory has arrived, of the cluster it prepared for or was taken into: its log begins.
+    /// A Raft message for this directory has arrived, of the cluster it prepared for: its log begins.
     Began(oneshot::Sender<()>),
 }
 
@@ -75,6 +76,8 @@ pub(crate) struct FormationTask<Rt: AsyncRuntime> {
     peers: Arc<Peers>,
     log: LogStore<Rt>,
     raft: Raft<Rt>,
+    /// What this node has applied.
+    membership: watch::Receiver<StoredMembershipConfig>,
     retry: Duration,
     mailbox: mpsc::Receiver<FormationMessage>,
     status: watch::Sender<FormationStatus>,
@@ -93,22 +96,25 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
         peers: Arc<Peers>,
         log: LogStore<Rt>,
         raft: Raft<Rt>,
+        membership: watch::Receiver<StoredMembershipConfig>,
         retry: Duration,
     ) -> (Self, FormationHandle) {
         let (tx, mailbox) = mpsc::channel(MAILBOX);
         let status = FormationStatus { report: formation.report(), why: formation.why() };
         let (status, status_rx) = watch::channel(status);
-        let task = Self { formation, listed, peers, log, raft, retry, mailbox, status };
+        let task = Self { formation, listed, peers, log, raft, membership, retry, mailbox, status };
         (task, FormationHandle { mailbox: tx, status: status_rx })
     }
 
-    /// Runs until every handle is gone or the disk fails.
-    pub(crate) async fn run(mut self) {
-        if let Err(error) = self.form().await {
-            tracing::error!(%error, "the first formation cannot go on");
+    /// Runs until every handle is gone; an error, of the disk or of Raft, ends it for good.
+    pub(crate) async fn run(mut self) -> Result<(), String> {
+        let formed = self.form().await;
+        formed.map_err(|error| {
+            let why = format!("the cluster's formation cannot go on: {error}");
             let report = self.formation.report();
-            self.status.send_replace(FormationStatus { report, why: error.to_string() });
-        }
+            self.status.send_replace(FormationStatus { report, why: why.clone() });
+            why
+        })
     }
 
     async fn form(&mut self) -> Result<(), QuorumStorageError> {
@@ -120,10 +126,14 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
                     self.initialize(&set).await?;
                     self.keep(Standing::Formed(set.cluster_id)).await?;
                 }
-                Step::Done(_) => match self.mailbox.recv().await {
-                    Some(message) => self.answer(message).await?,
-                    None => return Ok(()),
-                },
+                Step::Done(_) => {
+                    let taken_in = taken_in(self.formation.standing().clone(), &mut self.membership, self.peers.me);
+                    match Rt::select2(self.mailbox.recv(), taken_in).await {
+                        Select2::First(Some(message)) => self.answer(message).await?,
+                        Select2::First(None) => return Ok(()),
+                        Select2::Second(cluster_id) => self.keep(Standing::Formed(cluster_id)).await?,
+                    }
+                }
                 Step::Ask(nodes) => {
                     let round = ask::<Rt>(self.peers.clone(), self.listed.clone(), nodes);
                     self.work(round).await?;
@@ -200,12 +210,8 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
                 let _ = tx.send(answer.map(|_| ()));
             }
             FormationMessage::Began(tx) => {
-                let begins = match self.formation.standing() {
-                    Standing::Prepared(set) => Some(set.cluster_id),
-                    Standing::Joined(cluster_id) => Some(*cluster_id),
-                    Standing::Empty | Standing::Formed(_) => None,
-                };
-                if let Some(cluster_id) = begins {
+                if let Standing::Prepared(set) = self.formation.standing() {
+                    let cluster_id = set.cluster_id;
                     self.keep(Standing::Formed(cluster_id)).await?;
                 }
                 let _ = tx.send(());
@@ -235,6 +241,20 @@ impl<Rt: AsyncRuntime> FormationTask<Rt> {
             Err(error) => Err(QuorumStorageError::Closed(error.to_string())),
         }
     }
+}
+
+/// Waits until a node that has only joined is taken in: until it has applied a membership that names its directory.
+async fn taken_in(
+    standing: Standing,
+    membership: &mut watch::Receiver<StoredMembershipConfig>,
+    me: QuorumNodeId,
+) -> ClusterId {
+    if let Standing::Joined(cluster_id) = standing
+        && membership.wait_for(|applied| applied.get_node(&me).is_some()).await.is_ok()
+    {
+        return cluster_id;
+    }
+    pending().await
 }
 
 async fn ask<Rt: AsyncRuntime>(peers: Arc<Peers>, listed: BTreeMap<NodeId, QuorumNode>, nodes: Vec<NodeId>) -> Round {

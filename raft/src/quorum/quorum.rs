@@ -14,7 +14,7 @@ use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::transport::QuorumTransport;
-use super::types::{QuorumNode, TokioRuntime, TypeConfig};
+use super::types::{QuorumNode, StoredMembershipConfig, TokioRuntime, TypeConfig};
 use super::wire::{Refused, Reply};
 use crate::controller::{Controller, ControllerError, ControllerRequest, ControllerResponse};
 use crate::delta::{MetadataLoader, MetadataPublisher};
@@ -142,7 +142,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let mut loader = MetadataLoader::new(MetadataImage::empty());
         let publication = Publication::new(publishers);
         loader.add_publisher(publication.clone());
-        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx);
+        let (membership_tx, membership) = watch::channel(StoredMembershipConfig::default());
+        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx, membership_tx);
         let network = Network::<Rt>::new(peers.clone());
         let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
             .await
@@ -151,7 +152,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let voters = config.voters.clone();
         let retry = config.formation_retry;
         let (forming, formation) =
-            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), retry);
+            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), membership, retry);
         let stop = CancellationToken::new();
         let (leadership_tx, leadership) = watch::channel(Leadership::default());
         let published = publication.image();
@@ -176,17 +177,11 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             began: openraft::async_runtime::Instant::now(),
         };
         let watching = watch_leadership(raft.clone(), leadership_tx.clone());
-        let standby_failed = leadership_tx.clone();
-        let standing_by = async move {
-            if let Some(why) = standby.run::<Rt>().await {
-                fail(&standby_failed, &why);
-            }
-        };
         let tasks = vec![
-            Rt::spawn(fail_on_panic("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
-            Rt::spawn(fail_on_panic("standby", until::<Rt>(stop.clone(), standing_by), leadership_tx.clone())),
-            Rt::spawn(fail_on_panic("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
-            Rt::spawn(fail_on_panic("controller", controller_task.run(), leadership_tx)),
+            Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
+            Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership_tx.clone())),
+            Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
+            Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership_tx)),
         ];
         let service = Service::new(peers, raft, log, snapshots, formation, image);
         let election_max = config.election_max;
@@ -410,17 +405,27 @@ fn change_failed<Rt: AsyncRuntime>(error: &RaftError<TypeConfig<Rt>, ClientWrite
 }
 
 /// Runs `work` until it ends or the node stops.
-async fn until<Rt: AsyncRuntime>(stop: CancellationToken, work: impl Future<Output = ()> + Send) {
+async fn until<Rt: AsyncRuntime>(
+    stop: CancellationToken,
+    work: impl Future<Output = Result<(), String>> + Send,
+) -> Result<(), String> {
     match Rt::select2(Box::pin(stop.cancelled()), Box::pin(work)).await {
-        Select2::First(()) | Select2::Second(()) => {}
+        Select2::First(()) => Ok(()),
+        Select2::Second(outcome) => outcome,
     }
 }
 
-/// A task that panics ends this node's part in the quorum, visibly: a voter without its controller must not stay in office.
-async fn fail_on_panic(name: &str, work: impl Future<Output = ()> + Send, leadership: watch::Sender<Leadership>) {
+/// A task that fails or panics ends this node's part in the quorum, visibly: a voter without its controller must not stay in office.
+async fn supervise(
+    name: &str,
+    work: impl Future<Output = Result<(), String>> + Send,
+    leadership: watch::Sender<Leadership>,
+) {
     // Unwind safe: nothing of the task is used afterwards.
-    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        fail(&leadership, &format!("the {name} task panicked"));
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => fail(&leadership, &why),
+        Err(_) => fail(&leadership, &format!("the {name} task panicked")),
     }
 }
 
@@ -447,8 +452,11 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     }
 }
 
-/// Mirrors openraft's metrics, as far as they concern leadership.
-async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::Sender<Leadership>) {
+/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends.
+async fn watch_leadership<Rt: AsyncRuntime>(
+    raft: Raft<Rt>,
+    leadership: watch::Sender<Leadership>,
+) -> Result<(), String> {
     let mut metrics = raft.metrics();
     drop(raft);
     loop {
@@ -466,7 +474,7 @@ async fn watch_leadership<Rt: AsyncRuntime>(raft: Raft<Rt>, leadership: watch::S
             changed
         });
         if metrics.changed().await.is_err() {
-            return fail(&leadership, "it was stopped");
+            return Err("it was stopped".to_owned());
         }
     }
 }
@@ -492,11 +500,12 @@ mod tests {
     #[tokio::test]
     async fn a_voter_whose_controller_panicked_stayed_in_office() {
         let (leadership, seen) = watch::channel(Leadership { active: true, ..Leadership::default() });
-        fail_on_panic("controller", async { panic!("planted") }, leadership.clone()).await;
+        let panics = async { panic!("planted") };
+        supervise("controller", panics, leadership.clone()).await;
         assert_eq!(seen.borrow().failure.as_deref(), Some("the controller task panicked"));
         assert!(!seen.borrow().active);
-        fail(&leadership, "later");
+        supervise("standby", async { Err("later".to_owned()) }, leadership.clone()).await;
         assert_eq!(seen.borrow().failure.as_deref(), Some("the controller task panicked"), "the first failure stays");
-        fail_on_panic("formation", async {}, leadership).await;
+        supervise("formation", async { Ok(()) }, leadership).await;
     }
 }

@@ -109,8 +109,9 @@ impl<Rt: AsyncRuntime> Service<Rt> {
             _ if any_directory => Err(Refused::Identity(me)),
             raft => {
                 self.check_cluster(&envelope)?;
-                // Only a member's directory is meant by name: this node's part in Raft begins.
-                if let Standing::Prepared(_) | Standing::Joined(_) = self.formation.standing() {
+                // Only a member's directory is meant by name: a first voter's part in Raft begins. One that joined may
+                // be named by a membership that is never committed; it learns from its own log whether it was taken in.
+                if let Standing::Prepared(_) = self.formation.standing() {
                     let began = self.formation.began().await;
                     began.ok_or_else(|| Refused::NotRunning("it stops".into()))?;
                 }
@@ -273,11 +274,49 @@ fn check_entries(previous: Option<LogIndexId>, entries: &[LogEntry]) -> Result<(
     let mut last = previous;
     for entry in entries {
         let id = entry.log_id;
-        let expected = last.map_or(0, |last| last.index + 1);
+        let expected = last.map_or(Some(0), |last| last.index.checked_add(1));
+        let expected = expected.ok_or_else(|| Refused::Unreadable("an entry behind the last possible index".into()))?;
         if id.index != expected || Some(id.leader_id) < last.map(|last| last.leader_id) {
             return Err(Refused::Unreadable(format!("entry {} where {expected} belongs", id.index)));
         }
         last = Some(id);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quorum::types::CommittedLeader;
+
+    fn id(term: u64, index: u64) -> LogIndexId {
+        LogIndexId { leader_id: CommittedLeader::new(term), index }
+    }
+
+    fn blank(term: u64, index: u64) -> LogEntry {
+        LogEntry { log_id: id(term, index), payload: EntryPayload::Blank }
+    }
+
+    #[test]
+    fn an_entry_behind_the_last_index_overflowed() {
+        for index in [0, u64::MAX] {
+            let refused = check_entries(Some(id(1, u64::MAX)), &[blank(1, index)]).expect_err("refused");
+            assert!(refused.to_string().contains("behind the last possible index"), "{refused}");
+        }
+        assert_eq!(check_entries(Some(id(1, u64::MAX - 1)), &[blank(1, u64::MAX)]), Ok(()));
+    }
+
+    #[test]
+    fn entries_follow_each_other_in_index_and_term() {
+        assert_eq!(check_entries(None, &[blank(1, 0), blank(1, 1), blank(2, 2)]), Ok(()));
+        assert_eq!(check_entries(Some(id(1, 6)), &[blank(1, 7)]), Ok(()));
+        for (previous, entries) in [
+            (None, vec![blank(1, 1)]),
+            (Some(id(1, 6)), vec![blank(1, 6)]),
+            (Some(id(1, 6)), vec![blank(1, 7), blank(1, 9)]),
+            (Some(id(2, 6)), vec![blank(1, 7)]),
+        ] {
+            assert!(check_entries(previous, &entries).is_err(), "{previous:?} {entries:?}");
+        }
+    }
 }

@@ -96,20 +96,21 @@ fn openraft_snapshot(snapshot: &VerifiedSnapshot) -> SnapshotOf {
 pub(crate) struct StateMachine<Rt> {
     loader: MetadataLoader,
     applied: Option<LogIndexId>,
-    membership: StoredMembershipConfig,
+    membership: watch::Sender<StoredMembershipConfig>,
     snapshots: Arc<Snapshots>,
     image: watch::Sender<Arc<MetadataImage>>,
     runtime: PhantomData<fn() -> Rt>,
 }
 
 impl<Rt> StateMachine<Rt> {
-    /// Begins empty; openraft installs the current snapshot and replays the log. `image` is told every new image.
+    /// Begins empty; openraft installs the current snapshot and replays the log. `image` is told every new image, `membership` every
+    /// new membership: what is applied is committed, so that no later leader can lack it.
     pub(crate) fn new(
         loader: MetadataLoader,
         snapshots: Arc<Snapshots>,
         image: watch::Sender<Arc<MetadataImage>>,
+        membership: watch::Sender<StoredMembershipConfig>,
     ) -> Self {
-        let membership = StoredMembershipConfig::default();
         Self { loader, applied: None, membership, snapshots, image, runtime: PhantomData }
     }
 
@@ -130,7 +131,8 @@ impl<Rt> StateMachine<Rt> {
         for (entry, _) in &batch {
             self.applied = Some(entry.log_id);
             if let EntryPayload::Membership(membership) = &entry.payload {
-                self.membership = StoredMembershipConfig::new(Some(entry.log_id), membership.clone());
+                let applied = StoredMembershipConfig::new(Some(entry.log_id), membership.clone());
+                self.membership.send_replace(applied);
             }
         }
         self.image.send_replace(image);
@@ -153,7 +155,7 @@ impl<Rt: AsyncRuntime> RaftStateMachine<TypeConfig<Rt>> for StateMachine<Rt> {
     type SnapshotBuilder = SnapshotBuilder<Rt>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogIndexId>, StoredMembershipConfig)> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.applied, self.membership.borrow().clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
@@ -173,8 +175,9 @@ impl<Rt: AsyncRuntime> RaftStateMachine<TypeConfig<Rt>> for StateMachine<Rt> {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<Rt> {
         let cluster_id = self.loader.image().cluster.cluster_id().unwrap_or(ClusterId::NONE);
+        let membership = self.membership.borrow().clone();
         SnapshotBuilder {
-            metadata: SnapshotMetadata { cluster_id, last: self.applied, membership: self.membership.clone() },
+            metadata: SnapshotMetadata { cluster_id, last: self.applied, membership },
             image: self.loader.image().clone(),
             snapshots: self.snapshots.clone(),
             runtime: PhantomData,
@@ -196,7 +199,7 @@ impl<Rt: AsyncRuntime> RaftStateMachine<TypeConfig<Rt>> for StateMachine<Rt> {
         }
         tracing::info!(last = ?snapshot.metadata.last.map(|id| id.index), "installed a metadata snapshot");
         self.applied = snapshot.metadata.last;
-        self.membership = snapshot.metadata.membership;
+        self.membership.send_replace(snapshot.metadata.membership);
         self.loader.install_snapshot(image.clone());
         self.image.send_replace(image);
         Ok(())

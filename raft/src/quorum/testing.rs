@@ -8,7 +8,7 @@ use super::snapshot_store::MemorySnapshots;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{Durability, LogWrite, MetaKey, QuorumStorage};
 use super::storage_thread::StorageExecution;
-use super::types::{TokioRuntime, TypeConfig};
+use super::types::{StoredMembershipConfig, TokioRuntime, TypeConfig};
 use crate::delta::MetadataLoader;
 use crate::ids::{DirectoryId, NodeId, QuorumNodeId};
 use crate::image::MetadataImage;
@@ -42,8 +42,10 @@ where
         let (guard, storage) = (self.open)();
         let (log, _) = LogStore::open(storage, self.execution).await.expect("an empty storage opens");
         let snapshots = Snapshots::open(Arc::new(MemorySnapshots::default()), self.execution).expect("memory opens");
-        let (image, _) = watch::channel(MetadataImage::empty());
-        Ok((guard, log, StateMachine::new(MetadataLoader::new(MetadataImage::empty()), snapshots, image)))
+        let image = watch::Sender::new(MetadataImage::empty());
+        let membership = watch::Sender::new(StoredMembershipConfig::default());
+        let loader = MetadataLoader::new(MetadataImage::empty());
+        Ok((guard, log, StateMachine::new(loader, snapshots, image, membership)))
     }
 }
 

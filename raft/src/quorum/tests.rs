@@ -238,6 +238,19 @@ impl Cluster {
         }
     }
 
+    /// Takes a wiped voter in, through whoever is active, again until it is done.
+    async fn replace(&self, old: QuorumNodeId, new: QuorumNodeId) {
+        let node = self.voters()[&new.node_id].clone();
+        loop {
+            let active = self.voter(self.active().await);
+            match active.replace_voter(old, new, node.clone()).await {
+                Ok(()) => return,
+                Err(QuorumError::NotController(_) | QuorumError::Voters(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// Waits until everybody who runs has the value, and the same image.
     async fn agree(&self, value: u64) {
         self.until("all have the value", || {
@@ -401,15 +414,7 @@ fn a_wiped_voter_is_nobody_until_it_is_taken_in_by_its_new_name() {
         cluster.start(2).await;
         cluster.write(2).await;
 
-        let node = cluster.voters()[&NodeId(3)].clone();
-        loop {
-            let active = cluster.voter(cluster.active().await);
-            match active.replace_voter(old, new, node.clone()).await {
-                Ok(()) => break,
-                Err(QuorumError::NotController(_) | QuorumError::Voters(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        cluster.replace(old, new).await;
         let voters = |v: &Voter| v.status().leadership.voters.iter().map(|hint| hint.id).collect::<BTreeSet<_>>();
         cluster
             .until("everybody knows", || cluster.running().iter().all(|v| voters(v).contains(&new)).then_some(()))
@@ -425,6 +430,55 @@ fn a_wiped_voter_is_nobody_until_it_is_taken_in_by_its_new_name() {
         let again = cluster.start(3).await;
         assert!(matches!(again.status().formation.report.standing, Standing::Formed(_)));
         cluster.kill(1).await;
+        cluster.write(4).await;
+        cluster.agree(4).await;
+    });
+}
+
+#[test]
+fn a_wiped_voter_whose_leader_died_while_taking_it_in_was_left_alone_for_ever() {
+    simulate(|| async {
+        let mut cluster = Cluster::formed(5).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let leader = cluster.active().await;
+        let term = cluster.voter(leader).status().leadership.term;
+        let wiped = leader % 5 + 1;
+        let old = cluster.id(wiped);
+        cluster.kill(wiped).await;
+        cluster.wipe(wiped);
+        cluster.start(wiped).await;
+        let new = cluster.id(wiped);
+        let follows = |cluster: &Cluster, value| (value_of(&cluster.voter(wiped).image()) == Some(value)).then_some(());
+        cluster.until("it follows", || follows(&cluster, 1)).await;
+
+        // The leader reaches nobody but the wiped one: the entry that names it gets there, and to no other.
+        for other in (1..=5).filter(|i| *i != leader && *i != wiped) {
+            cluster.hub.cut.lock().extend([(NodeId(leader), NodeId(other)), (NodeId(other), NodeId(leader))]);
+        }
+        let before = cluster.voter(leader).status().log_end;
+        let (leading, node) = (cluster.voter(leader), cluster.voters()[&NodeId(wiped)].clone());
+        let taking_in = Rt::spawn(async move { leading.replace_voter(old, new, node).await });
+        cluster.until("it is told", || (cluster.voter(wiped).status().log_end > before).then_some(())).await;
+        cluster.kill(leader).await;
+        cluster.kill(wiped).await;
+        assert!(!matches!(taking_in.await, Ok(Ok(()))), "nothing was committed");
+        cluster.hub.cut.lock().clear();
+        cluster.next_active(leader, term).await;
+
+        // Nobody knows of it now, so it must go on by itself, and say what to do.
+        cluster.start(wiped).await;
+        cluster.write(2).await;
+        cluster.until("it follows on", || follows(&cluster, 2)).await;
+        let advice = cluster.voter(wiped).no_vote().expect("it has none");
+        assert!(advice.contains(&format!("`rookery quorum replace {wiped}`")), "{advice}");
+        cluster.start(leader).await;
+        cluster.write(3).await;
+        cluster.agree(3).await;
+
+        cluster.replace(old, new).await;
+        cluster.until("it has a vote", || cluster.voter(wiped).no_vote().is_none().then_some(())).await;
+        assert!(matches!(cluster.voter(wiped).status().formation.report.standing, Standing::Formed(_)));
         cluster.write(4).await;
         cluster.agree(4).await;
     });
@@ -521,6 +575,36 @@ fn a_leader_hands_over_before_it_leaves() {
         assert!(cluster.voter(old).transfer_leadership().await);
         let new = cluster.next_active(old, term).await;
         assert_ne!(new, old);
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
+    simulate(|| async {
+        let mut cluster = Cluster::new(3);
+        cluster.tune = |config| {
+            if config.me.node_id == NodeId(1) {
+                // No clock counts that far: its controller panics when it takes office.
+                config.controller_tick = Duration::MAX;
+            }
+        };
+        for i in 1..=3 {
+            cluster.start(i).await;
+        }
+        let leads = |v: &&Voter| v.raft().is_leader();
+        let first = cluster.until("a leader", || cluster.running().iter().find(leads).cloned()).await;
+        if first.status().me.node_id != NodeId(1) {
+            first.raft().trigger().transfer_leader(cluster.id(1)).await.expect("runs");
+        }
+        let dead = cluster.voter(1);
+        let why = cluster.until("its controller dies", || dead.failure()).await;
+        assert_eq!(why, "the controller task panicked");
+        let term = dead.status().leadership.term;
+        assert!(dead.raft().is_leader() && !dead.is_active(), "nobody in the cluster decides anything");
+        assert!(dead.transfer_leadership().await);
+        cluster.next_active(1, term).await;
         cluster.write(2).await;
         cluster.agree(2).await;
     });
@@ -629,6 +713,44 @@ fn a_node_whose_disk_fails_steps_aside_and_comes_back_in_the_same_process() {
         cluster.start(old).await;
         cluster.agree(3).await;
         assert_eq!(cluster.voter(old).failure(), None);
+    });
+}
+
+#[test]
+fn a_node_that_could_not_keep_its_formation_waited_for_ever() {
+    simulate(|| async {
+        let cluster = Cluster::new(3);
+        let full = |batch: &[LogWrite], _| {
+            let formation = |write: &LogWrite| matches!(write, LogWrite::Put { key: MetaKey::Formation, .. });
+            let full = batch.iter().any(formation);
+            if full { Err(QuorumStorageError::DiskFull("no space left".into())) } else { Ok(()) }
+        };
+        for i in 1..=3 {
+            if i != 3 {
+                cluster.machines[&NodeId(i)].disk.set_fault(Some(Box::new(full)));
+            }
+            cluster.start(i).await;
+        }
+        // The coordinator: it keeps the set before anybody hears of it.
+        let why = cluster.until("it says so", || cluster.voter(1).failure()).await;
+        assert!(why.contains("no space left"), "{why}");
+        assert_eq!(cluster.voter(1).formation().borrow().why, why);
+        assert_eq!(cluster.voter(3).failure(), None, "its disk is well: it waits");
+
+        // And one that is asked: it cannot keep what it is to accept.
+        let failed = cluster.hub.running.lock().remove(&NodeId(1)).expect("runs");
+        failed.stop().await;
+        cluster.machines[&NodeId(1)].disk.set_fault(None);
+        cluster.start(1).await;
+        let why = cluster.until("it says so", || cluster.voter(2).failure()).await;
+        assert!(why.contains("no space left"), "{why}");
+
+        let failed = cluster.hub.running.lock().remove(&NodeId(2)).expect("runs");
+        failed.stop().await;
+        cluster.machines[&NodeId(2)].disk.set_fault(None);
+        cluster.start(2).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
     });
 }
 
