@@ -160,13 +160,14 @@ impl Tables {
         if !without_goodbye {
             return false;
         }
+        let full = self.lost.len() >= LOST_MAX;
         match self.lost.get_mut(&id) {
             Some(loss) if loss.incarnation == incarnation => {
                 let completes = open == 0 && !loss.complete && !loss.back;
                 loss.complete |= completes;
                 completes
             }
-            None if self.lost.len() >= LOST_MAX => false,
+            None if full => false,
             _ => {
                 self.lost.insert(id, Loss { incarnation, at: now, complete: open == 0, back: false });
                 true
