@@ -17,7 +17,7 @@
 //! | 4 | [`net`] | Kafka listeners: sockets, frames, budgets |
 //! | 4 | [`admin`] | HTTP admin API |
 //! | 3 | [`coordinator`] | groups on `__consumer_offsets`, and the runtime that later coordinators share |
-//! | 3 | [`broker`] | registration, heartbeats, the way to the controller, the failure watch |
+//! | 3 | [`broker`] | registration, heartbeats, the way to the controller, the failure watch, who has just gone |
 //! | 2 | [`replica`] | leaders, followers, ISR, high watermarks, long poll |
 //! | 2 | [`gossip`] | SWIM: who seems to be there |
 //! | 1 | [`storage`] | partition logs: logic over a disk trait, RocksDB and a memory twin below it |
