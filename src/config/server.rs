@@ -3,6 +3,7 @@
 use super::listeners::{self, HostPort, Listener};
 use super::{ConfigError, Settings, Source};
 use rookery_raft::ids::NodeId;
+use rookery_raft::image::config_def::topic_config_of_broker_config;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,6 +141,12 @@ impl ServerConfig {
     /// Check everything; the first thing wrong comes back as one line.
     pub fn new(settings: Settings) -> Result<ServerConfig, ConfigError> {
         let s = &settings;
+        // What is the cluster's default of a topic config is a value of that config.
+        for (name, value, _) in s.iter() {
+            if let Some(config) = topic_config_of_broker_config(name) {
+                config.kind.check(value).map_err(|why| s.invalid(name, why))?;
+            }
+        }
         let node_id = NodeId(s.number("node.id", 0, i32::MAX)?);
         let (is_broker, is_controller) = roles(s)?;
         let listed = parse_voters(s)?;
@@ -361,6 +368,17 @@ mod tests {
             settings.set(name, *value, Source::Flag("--set".into())).unwrap();
         }
         ServerConfig::new(settings)
+    }
+
+    #[test]
+    fn a_topic_default_that_is_no_value_of_its_config_is_refused() {
+        for (name, value) in
+            [("message.max.bytes", "5MB"), ("log.retention.ms", "5d"), ("log.message.timestamp.type", "x")]
+        {
+            let refused = with(&[(name, value)]).unwrap_err().to_string();
+            assert!(refused.contains(name) && refused.contains(value) && refused.contains("--set"), "{refused}");
+        }
+        with(&[("log.retention.ms", "-1")]).unwrap();
     }
 
     #[test]
