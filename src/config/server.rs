@@ -144,7 +144,8 @@ impl ServerConfig {
         // What is the cluster's default of a topic config is a value of that config.
         for (name, value, _) in s.iter() {
             if let Some(config) = topic_config_of_broker_config(name) {
-                config.kind.check(value).map_err(|why| s.invalid(name, why))?;
+                let expected = |why| format!("a value of the topic config {} ({why})", config.name);
+                config.kind.check(value).map_err(|why| s.invalid(name, expected(why)))?;
             }
         }
         let node_id = NodeId(s.number("node.id", 0, i32::MAX)?);
@@ -411,7 +412,8 @@ mod tests {
             (&[("node.id", "4"), ("controller.quorum.voters", "1@a:1")], "not listed"),
             (&[("log.dirs", "/a,/b")], "one directory"),
             (&[("num.partitions", "0")], "from 1 to 100000"),
-            (&[("min.insync.replicas", "many")], "whole number"),
+            (&[("min.insync.replicas", "many")], "not a 32-bit integer"),
+            (&[("num.partitions", "many")], "whole number"),
             (&[("quorum.heartbeat.interval.ms", "90")], "time-outs must grow"),
             (&[("broker.session.timeout.ms", "200")], "three times"),
             (&[("peer.listener", "0.0.0.0:9192")], "advertised.peer.listener"),
