@@ -14,7 +14,7 @@
 //!   (2.10 and later) drops a broker that an answer no longer lists before it reads who leads in the same answer; its partitions
 //!   then have no broker until its next look, a second later.
 //!
-//! Only what clients are told, and when, hangs on this; who leads is in the metadata log alone. One lock protects both tables; it
+//! Only what clients are told, and when, hangs on this; who leads is in the metadata log alone. One lock protects the tables; it
 //! is held for arithmetic only.
 
 use crate::peer::{ClosedReason, Lane, PeerEvent};
@@ -81,7 +81,7 @@ impl Departures {
             match event {
                 Ok(event) => self.on_connection(&event, Instant::now()),
                 // What was counted is wrong from here on: nobody is doubted for it.
-                Err(RecvError::Lagged(_)) => *self.tables.lock() = Tables::default(),
+                Err(RecvError::Lagged(_)) => self.tables.lock().forget_connections(),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -140,6 +140,12 @@ impl Departures {
 }
 
 impl Tables {
+    /// The fences stay: they come from the metadata log, not from the connections.
+    fn forget_connections(&mut self) {
+        self.open.clear();
+        self.lost.clear();
+    }
+
     /// Whether a doubt ends with it.
     fn opened(&mut self, id: NodeId, incarnation: IncarnationId) -> bool {
         *self.open.entry((id, incarnation)).or_default() += 1;
@@ -151,10 +157,9 @@ impl Tables {
 
     /// Whether a doubt arises.
     fn closed(&mut self, id: NodeId, incarnation: IncarnationId, without_goodbye: bool, now: Instant) -> bool {
-        let open = self.open.get(&(id, incarnation)).map_or(0, |open| open - 1);
-        match open {
-            0 => drop(self.open.remove(&(id, incarnation))),
-            _ => drop(self.open.insert((id, incarnation), open)),
+        let open = self.open.remove(&(id, incarnation)).map_or(0, |open| open - 1);
+        if open > 0 {
+            self.open.insert((id, incarnation), open);
         }
         self.lost.retain(|_, loss| now.saturating_duration_since(loss.at) < REMEMBERED_FOR);
         if !without_goodbye {
@@ -337,6 +342,11 @@ mod tests {
         let fence = MetadataRecord::FenceBroker { id: NODE, epoch: EPOCH };
         let image = replay(&departures, std::slice::from_ref(&fence));
         assert!(departures.is_just_fenced(image.cluster.broker(NODE).expect("registered")));
+        departures.tables.lock().forget_connections();
+        assert!(
+            departures.is_just_fenced(image.cluster.broker(NODE).expect("registered")),
+            "missed connections are no news of it"
+        );
         let strange = Departures::new();
         assert!(!strange.is_just_fenced(image.cluster.broker(NODE).expect("registered")), "fenced long before");
         // Back at once, and fenced until it has caught up.
