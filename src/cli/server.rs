@@ -5,7 +5,6 @@ use crate::config::{ServerConfig, Settings, Source};
 use crate::server::Node;
 use crate::telemetry::{self, LogFormat};
 use clap::Args;
-use rookery_raft::image::config_def::topic_config_of_broker_config;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,11 +69,6 @@ pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let prometheus = telemetry::init_metrics()?;
     for variable in strange {
         tracing::warn!(variable, "this environment variable begins like a setting and is none");
-    }
-    for (name, _, source) in config.settings.iter() {
-        if topic_config_of_broker_config(name).is_some() && *source != Source::Default {
-            tracing::warn!(name, %source, "topic defaults of a node have no effect yet: give the config to each topic when it is created");
-        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async { Node::run(config, prometheus, told_to_stop()).await });

@@ -55,19 +55,33 @@ pub const DEFINITIONS: &[Definition] = &[
     setting(
         "min.insync.replicas",
         "2",
-        "replicas that must have fsynced a record before acks=all is acknowledged; at most the topic's replicas",
+        "replicas that must have fsynced a record before acks=all is acknowledged, at most the topic's replicas; \
+         taken from the node that forms the cluster, afterwards a config of the cluster",
     ),
     setting("auto.create.topics.enable", "true", "create a topic when a client asks for one that does not exist"),
     setting(
         "unclean.leader.election.enable",
         "false",
-        "elect a leader that may have lost acknowledged records when no other is left",
+        "elect a leader that may have lost acknowledged records when no other is left; \
+         taken from the node that forms the cluster, afterwards a config of the cluster",
     ),
     setting("message.max.bytes", "1048588", "largest record batch that is accepted, in bytes"),
     setting("log.retention.ms", "604800000", "how long records are kept, in milliseconds; -1 for ever"),
+    setting("log.retention.minutes", "", "the same in minutes, unless log.retention.ms is set"),
+    setting("log.retention.hours", "", "the same in hours, unless log.retention.minutes or log.retention.ms is set"),
     setting("log.retention.bytes", "-1", "how many bytes of a partition are kept; -1 without bound"),
     setting("log.retention.check.interval.ms", "30000", "how often retention looks, in milliseconds"),
     setting("log.message.timestamp.type", "CreateTime", "`CreateTime` or `LogAppendTime`"),
+    setting(
+        "log.message.timestamp.before.max.ms",
+        "9223372036854775807",
+        "how far a record's time may lie before the broker's, in milliseconds",
+    ),
+    setting(
+        "log.message.timestamp.after.max.ms",
+        "3600000",
+        "how far a record's time may lie after the broker's, in milliseconds",
+    ),
     // Groups
     setting("offsets.topic.num.partitions", "50", "partitions of __consumer_offsets; fixed once it exists"),
     setting(

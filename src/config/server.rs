@@ -3,8 +3,11 @@
 use super::listeners::{self, HostPort, Listener};
 use super::{ConfigError, Settings, Source};
 use rookery_raft::ids::NodeId;
-use rookery_raft::image::config_def::topic_config_of_broker_config;
+use rookery_raft::image::config_def::{is_cluster_wide, topic_config_of_broker_config};
+use rookery_raft::image::topic_configs::TopicConfigs;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An initial voter: who, and its peer address.
@@ -41,6 +44,10 @@ pub struct ServerConfig {
     pub rack: Option<String>,
     /// Topics made without saying how.
     pub topics: TopicDefaults,
+    /// What topics' configs are on this broker.
+    pub topic_configs: Arc<TopicConfigs>,
+    /// Settings that the cluster takes from the node that forms it, and from no node later.
+    pub first_cluster_configs: BTreeMap<String, String>,
     /// The group coordinator.
     pub groups: GroupSettings,
     /// Replication and detection of failures.
@@ -58,8 +65,6 @@ pub struct TopicDefaults {
     pub num_partitions: i32,
     /// `default.replication.factor`.
     pub replication_factor: i16,
-    /// `min.insync.replicas`.
-    pub min_insync_replicas: i32,
     /// `auto.create.topics.enable`.
     pub auto_create: bool,
 }
@@ -141,14 +146,8 @@ impl ServerConfig {
     /// Check everything; the first thing wrong comes back as one line.
     pub fn new(settings: Settings) -> Result<ServerConfig, ConfigError> {
         let s = &settings;
-        // What is the cluster's default of a topic config is a value of that config.
-        for (name, value, _) in s.iter() {
-            if let Some(config) = topic_config_of_broker_config(name) {
-                let expected = |why| format!("a value of the topic config {} ({why})", config.name);
-                config.kind.check(value).map_err(|why| s.invalid(name, expected(why)))?;
-            }
-        }
         let node_id = NodeId(s.number("node.id", 0, i32::MAX)?);
+        let topic_defaults = topic_defaults(s)?;
         let (is_broker, is_controller) = roles(s)?;
         let listed = parse_voters(s)?;
         let peer_bind = peer_bind(s, node_id, &listed)?;
@@ -176,9 +175,14 @@ impl ServerConfig {
             topics: TopicDefaults {
                 num_partitions: s.number("num.partitions", 1, 100_000)?,
                 replication_factor: s.number("default.replication.factor", 1, 1000)?,
-                min_insync_replicas: s.number("min.insync.replicas", 1, 1000)?,
                 auto_create: boolean(s, "auto.create.topics.enable")?,
             },
+            topic_configs: Arc::new(TopicConfigs::new(node_id, topic_defaults.clone())),
+            first_cluster_configs: topic_defaults
+                .into_iter()
+                .filter(|(name, _)| is_cluster_wide(name))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             groups: groups(s)?,
             timing: timing(s)?,
             limits: limits(s)?,
@@ -190,6 +194,29 @@ impl ServerConfig {
     pub fn is_single_node(&self) -> bool {
         self.voters.len() == 1 && self.voters[0].node_id == self.node_id
     }
+}
+
+/// The settings that are defaults of topic configs and were really set, by the names of broker configs.
+fn topic_defaults(s: &Settings) -> Result<BTreeMap<&'static str, String>, ConfigError> {
+    let mut set = BTreeMap::new();
+    for (name, value, source) in s.iter() {
+        if let Some(config) = topic_config_of_broker_config(name) {
+            let expected = |why| format!("a value of the topic config {} ({why})", config.name);
+            config.kind.check(value).map_err(|why| s.invalid(name, expected(why)))?;
+            if *source != Source::Default {
+                set.insert(name, value.to_owned());
+            }
+        }
+    }
+    // Kafka's older units of the same setting; the finest that is set counts.
+    for (name, unit_ms) in [("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)] {
+        if !s.text(name).is_empty() {
+            let units: i64 = s.number(name, -1, i64::from(i32::MAX))?;
+            let ms = if units < 0 { -1 } else { units * unit_ms };
+            set.entry("log.retention.ms").or_insert(ms.to_string());
+        }
+    }
+    Ok(set)
 }
 
 fn roles(s: &Settings) -> Result<(bool, bool), ConfigError> {
@@ -362,6 +389,7 @@ fn millis(s: &Settings, name: &str, min: u64, max: u64) -> Result<Duration, Conf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rookery_raft::image::MetadataImage;
 
     fn with(pairs: &[(&str, &str)]) -> Result<ServerConfig, ConfigError> {
         let mut settings = Settings::default();
@@ -380,6 +408,36 @@ mod tests {
             assert!(refused.contains(name) && refused.contains(value) && refused.contains("--set"), "{refused}");
         }
         with(&[("log.retention.ms", "-1")]).unwrap();
+    }
+
+    #[test]
+    fn the_finest_unit_of_retention_counts() {
+        let retention = |pairs: &[(&str, &str)]| {
+            let image = MetadataImage::empty();
+            with(pairs).unwrap().topic_configs.number(&image, "t", "retention.ms")
+        };
+        assert_eq!(retention(&[]), 604_800_000);
+        assert_eq!(retention(&[("log.retention.hours", "2")]), 7_200_000);
+        assert_eq!(retention(&[("log.retention.hours", "-1")]), -1);
+        assert_eq!(retention(&[("log.retention.hours", "2"), ("log.retention.minutes", "1")]), 60_000);
+        assert_eq!(retention(&[("log.retention.minutes", "1"), ("log.retention.ms", "7")]), 7);
+        assert!(with(&[("log.retention.hours", "two")]).unwrap_err().to_string().contains("log.retention.hours"));
+    }
+
+    #[test]
+    fn what_replicas_agree_on_goes_to_the_forming_controller() {
+        let config = with(&[("min.insync.replicas", "1"), ("message.max.bytes", "5")]).unwrap();
+        assert_eq!(config.first_cluster_configs, BTreeMap::from([("min.insync.replicas".into(), "1".into())]));
+        assert!(with(&[]).unwrap().first_cluster_configs.is_empty());
+    }
+
+    #[test]
+    fn the_table_shows_the_defaults_that_count() {
+        for definition in crate::config::definitions::DEFINITIONS {
+            if let Some(config) = topic_config_of_broker_config(definition.name) {
+                assert_eq!(definition.default, config.default, "{}", definition.name);
+            }
+        }
     }
 
     #[test]

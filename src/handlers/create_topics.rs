@@ -1,6 +1,7 @@
 //! CreateTopics (key 19).
 
 use super::Handlers;
+use super::describe_configs::source_number;
 use super::errors::{channel_code, controller_code};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
@@ -12,6 +13,7 @@ use rookery_raft::controller::{
 };
 use rookery_raft::ids::NodeId;
 use rookery_raft::image::config_def::TOPIC_CONFIGS;
+use rookery_raft::image::topic_configs::{ConfigSource, SourcedValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -106,18 +108,16 @@ fn refused(topic: &CreatableTopic, error: ErrorCode, message: &str) -> Creatable
 
 fn created(handlers: &Handlers, topic: &CreatableTopic, new: &NewTopic, made: &TopicCreated) -> CreatableTopicResult {
     let image = handlers.broker.image();
+    let effective = &handlers.broker.config.topic_configs;
     let configs = TOPIC_CONFIGS.iter().map(|def| {
+        // The image here may not have the topic yet, so what it was created with is taken from the request.
         let own = new.configs.get(def.name).and_then(Option::as_deref);
-        let inherited = image.configs.cluster(def.broker_name);
-        let source = match (own, inherited) {
-            (Some(_), _) => super::describe_configs::SOURCE_TOPIC,
-            (None, Some(_)) => super::describe_configs::SOURCE_DYNAMIC_DEFAULT_BROKER,
-            (None, None) => super::describe_configs::SOURCE_DEFAULT,
-        };
+        let own = own.map(|value| SourcedValue { source: ConfigSource::Topic, name: def.name, value });
+        let found = own.or_else(|| effective.values(&image, &topic.name, def).next());
         CreatableTopicConfigs {
             name: def.name.into(),
-            value: Some(SmolStr::new(own.or(inherited).unwrap_or(def.default))),
-            config_source: source,
+            value: found.map(|found| SmolStr::new(found.value)),
+            config_source: found.map_or(-1, |found| source_number(found.source)),
             ..Default::default()
         }
     });

@@ -1,6 +1,7 @@
 //! DescribeConfigs (key 32): what is set on topics and brokers, and where from.
 
 use super::Handlers;
+use crate::config::Source;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::describe_configs::{
@@ -8,24 +9,31 @@ use rookery_protocol::messages::describe_configs::{
 };
 use rookery_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use rookery_raft::image::MetadataImage;
-use rookery_raft::image::config_def::{ConfigType, TOPIC_CONFIGS};
-use rookery_raft::record::ConfigResource;
+use rookery_raft::image::config_def::{ConfigType, TOPIC_CONFIGS, definition, is_cluster_wide};
+use rookery_raft::image::topic_configs::{ConfigSource, SourcedValue, TopicConfigs};
+use rookery_raft::record::{ConfigResource, ConfigResourceType};
+use std::collections::BTreeMap;
 
-// Kafka's `ConfigEntry.ConfigSource`.
-pub const SOURCE_TOPIC: i8 = 1;
-const SOURCE_DYNAMIC_BROKER: i8 = 2;
-pub const SOURCE_DYNAMIC_DEFAULT_BROKER: i8 = 3;
-const SOURCE_STATIC_BROKER: i8 = 4;
-pub const SOURCE_DEFAULT: i8 = 5;
+// Kafka's `ConfigResource.Type`.
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+/// Kafka's number of a `ConfigEntry.ConfigSource`.
+pub fn source_number(source: ConfigSource) -> i8 {
+    match source {
+        ConfigSource::Topic => 1,
+        ConfigSource::DynamicBroker => 2,
+        ConfigSource::DynamicCluster => 3,
+        ConfigSource::StaticBroker => 4,
+        ConfigSource::Default => 5,
+    }
+}
 
 pub fn handle(handlers: &Handlers, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let image = handlers.broker.image();
     let results = request.resources.iter().map(|resource| {
         let described = match resource.resource_type {
-            TOPIC => topic(&image, resource),
+            TOPIC => topic(&handlers.broker.config.topic_configs, &image, resource),
             BROKER => broker(handlers, &image, resource),
             _ => Err((ErrorCode::InvalidRequest, "only topics and brokers have configs here".to_owned())),
         };
@@ -63,24 +71,14 @@ fn is_asked(resource: &DescribeConfigsResource, name: &str) -> bool {
     resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| k == name))
 }
 
-fn topic(image: &MetadataImage, resource: &DescribeConfigsResource) -> Described {
+fn topic(configs: &TopicConfigs, image: &MetadataImage, resource: &DescribeConfigsResource) -> Described {
     let name = resource.resource_name.as_str();
     if image.topics.by_name(name).is_none() {
         let error = ErrorCode::UnknownTopicOrPartition;
         return Err((error, error.message().to_owned()));
     }
-    let configs = TOPIC_CONFIGS.iter().filter(|def| is_asked(resource, def.name)).map(|def| {
-        // From what counts to what would count without it.
-        let mut values = Vec::with_capacity(3);
-        values.extend(image.configs.topic(name, def.name).map(|v| (def.name, v, SOURCE_TOPIC)));
-        values.extend(
-            image.configs.cluster(def.broker_name).map(|v| (def.broker_name, v, SOURCE_DYNAMIC_DEFAULT_BROKER)),
-        );
-        let default_name = if def.broker_name.is_empty() { def.name } else { def.broker_name };
-        values.push((default_name, def.default, SOURCE_DEFAULT));
-        entry(def.name, def.kind, &values)
-    });
-    Ok(configs.collect())
+    let asked = TOPIC_CONFIGS.iter().filter(|def| is_asked(resource, def.name));
+    Ok(asked.map(|def| entry(def.name, def.kind, &configs.values(image, name, def).collect::<Vec<_>>())).collect())
 }
 
 fn broker(handlers: &Handlers, image: &MetadataImage, resource: &DescribeConfigsResource) -> Described {
@@ -89,50 +87,54 @@ fn broker(handlers: &Handlers, image: &MetadataImage, resource: &DescribeConfigs
         // The cluster-wide defaults: only what was set.
         let set = image.configs.of(&ConfigResource::cluster());
         let asked = set.into_iter().flatten().filter(|(name, _)| is_asked(resource, name));
-        return Ok(asked.map(|(n, v)| entry(n, ConfigType::Text, &[(n, v, SOURCE_DYNAMIC_DEFAULT_BROKER)])).collect());
+        let cluster = |name, value| SourcedValue { source: ConfigSource::DynamicCluster, name, value };
+        return Ok(asked.map(|(n, v)| entry(n, kind_of(n), &[cluster(n, v)])).collect());
     }
     let me = handlers.broker.config.node_id;
     if name.parse() != Ok(me.0) {
         let message = format!("this is broker {me}: ask broker {name} itself");
         return Err((ErrorCode::InvalidRequest, message));
     }
-    let mut configs: Vec<DescribeConfigsResourceResult> = Vec::new();
-    let own =
-        image.configs.of(&ConfigResource::broker(me)).into_iter().flatten().map(|(n, v)| (n, v, SOURCE_DYNAMIC_BROKER));
-    let shared = image
-        .configs
-        .of(&ConfigResource::cluster())
-        .into_iter()
-        .flatten()
-        .map(|(n, v)| (n, v, SOURCE_DYNAMIC_DEFAULT_BROKER));
-    for (n, v, source) in own.chain(shared).filter(|(n, ..)| is_asked(resource, n)) {
-        if !configs.iter().any(|c| c.name == *n) {
-            configs.push(entry(n, ConfigType::Text, &[(n, v, source)]));
+    // By name, each with its values from what counts to what would count without it.
+    let mut values: BTreeMap<&str, Vec<SourcedValue<'_>>> = BTreeMap::new();
+    let mut put = |name, value, source| values.entry(name).or_default().push(SourcedValue { source, name, value });
+    for (resource, source) in [
+        (ConfigResource::broker(me), ConfigSource::DynamicBroker),
+        (ConfigResource::cluster(), ConfigSource::DynamicCluster),
+    ] {
+        image.configs.of(&resource).into_iter().flatten().for_each(|(name, value)| put(name, value, source));
+    }
+    for (name, value, source) in handlers.broker.config.settings.iter() {
+        match definition(ConfigResourceType::Broker, name) {
+            // What the cluster decides is never a node's own, whatever its settings say.
+            Some(def) if is_cluster_wide(name) => put(name, def.default, ConfigSource::Default),
+            _ if *source == Source::Default => put(name, value, ConfigSource::Default),
+            _ => put(name, value, ConfigSource::StaticBroker),
         }
     }
-    for (n, value, source) in handlers.broker.config.settings.iter().filter(|(n, ..)| is_asked(resource, n)) {
-        if configs.iter().any(|c| c.name == n) {
-            continue;
-        }
-        let from = if *source == crate::config::Source::Default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER };
-        let mut config = entry(n, ConfigType::Text, &[(n, value, from)]);
-        config.read_only = true; // changed by a restart only
-        configs.push(config);
-    }
-    Ok(configs)
+    let configs = values.into_iter().filter(|(name, _)| is_asked(resource, name)).map(|(name, values)| {
+        let mut config = entry(name, kind_of(name), &values);
+        config.read_only = definition(ConfigResourceType::Broker, name).is_none(); // changed by a restart only
+        config
+    });
+    Ok(configs.collect())
 }
 
-fn entry(name: &str, kind: ConfigType, values: &[(&str, &str, i8)]) -> DescribeConfigsResourceResult {
-    let (_, value, source) = values[0];
-    let synonym = |(name, value, source): &(&str, &str, i8)| DescribeConfigsSynonym {
-        name: SmolStr::new(name),
-        value: Some(SmolStr::new(value)),
-        source: *source,
+fn kind_of(broker_config: &str) -> ConfigType {
+    definition(ConfigResourceType::Broker, broker_config).map_or(ConfigType::Text, |def| def.kind)
+}
+
+fn entry(name: &str, kind: ConfigType, values: &[SourcedValue<'_>]) -> DescribeConfigsResourceResult {
+    let first = values.first();
+    let synonym = |found: &SourcedValue<'_>| DescribeConfigsSynonym {
+        name: SmolStr::new(found.name),
+        value: Some(SmolStr::new(found.value)),
+        source: source_number(found.source),
     };
     DescribeConfigsResourceResult {
         name: SmolStr::new(name),
-        value: Some(SmolStr::new(value)),
-        config_source: source,
+        value: first.map(|first| SmolStr::new(first.value)),
+        config_source: first.map_or(source_number(ConfigSource::Default), |first| source_number(first.source)),
         synonyms: values.iter().map(synonym).collect(),
         config_type: type_number(kind),
         documentation: None,

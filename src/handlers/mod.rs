@@ -22,6 +22,7 @@ mod fetch;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -130,6 +131,7 @@ impl Handlers {
             RequestKind::Fetch(r) => fetch::handle(self, context, r).await.into(),
             RequestKind::FindCoordinator(r) => find_coordinator::handle(self, connection, version, r).await.into(),
             RequestKind::Heartbeat(r) => heartbeat::handle(self, r).await.into(),
+            RequestKind::IncrementalAlterConfigs(r) => incremental_alter_configs::handle(self, r).await.into(),
             RequestKind::InitProducerId(r) => init_producer_id::handle(self, r).await.into(),
             RequestKind::JoinGroup(r) => join_group::handle(self, context, r).await.into(),
             RequestKind::LeaveGroup(r) => leave_group::handle(self, version, r).await.into(),

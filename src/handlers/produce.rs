@@ -22,6 +22,7 @@ use rookery_protocol::messages::produce::{
 use rookery_protocol::messages::{ProduceRequest, ProduceResponse};
 use rookery_protocol::topics::is_internal;
 use rookery_raft::ids::{LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::image::{MetadataImage, TopicImage};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -143,11 +144,12 @@ fn append(
     }
     let id = TopicIdPartition { topic_id: topic.id, partition: data.index };
     let partition = handlers.replicas.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
-    let timestamp_type = match image.topic_config(&topic.name, "message.timestamp.type") {
-        Some("LogAppendTime") => TimestampType::LogAppendTime,
+    let configs = &handlers.broker.config.topic_configs;
+    let timestamp_type = match configs.text(image, &topic.name, "message.timestamp.type") {
+        "LogAppendTime" => TimestampType::LogAppendTime,
         _ => TimestampType::CreateTime,
     };
-    let rules = rules(image, topic, timestamp_type);
+    let rules = rules(configs, image, topic, timestamp_type);
     let records = data.records.map(|r| r.into_bytes()).unwrap_or_default();
     let batch = RecordBatch::from_produce(records, &rules)
         .map_err(|e| Refusal { code: e.code().code(), message: Some(e.to_string()) })?;
@@ -165,8 +167,13 @@ fn append(
 }
 
 /// What the topic's configs ask of a batch.
-fn rules(image: &MetadataImage, topic: &TopicImage, timestamp_type: TimestampType) -> ProduceRules {
-    let number = |name| image.topic_number(&topic.name, name);
+fn rules(
+    configs: &TopicConfigs,
+    image: &MetadataImage,
+    topic: &TopicImage,
+    timestamp_type: TimestampType,
+) -> ProduceRules {
+    let number = |name| configs.number(image, &topic.name, name);
     let now =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
     let oldest = now.saturating_sub(number("message.timestamp.before.max.ms"));

@@ -16,9 +16,9 @@ use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::{
     self as wire, ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeTopicPartitionsRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, Request, SyncGroupRequest, request_frame,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, Request, SyncGroupRequest, request_frame,
 };
 use rookery_protocol::versions::APIS;
 use rookery_raft::controller::{
@@ -63,6 +63,9 @@ impl Metadata for Standing {
             }
             ControllerRequest::DeleteTopics { topics } => {
                 ControllerResponse::DeleteTopics(topics.iter().map(deleted).collect())
+            }
+            ControllerRequest::IncrementalAlterConfigs(request) => {
+                ControllerResponse::AlterConfigs(request.resources.iter().map(|_| Ok(())).collect())
             }
             ControllerRequest::AllocateProducerIds { .. } => ControllerResponse::ProducerIds { first: 7, count: 100 },
             other => panic!("a handler asked for {other:?}"),
@@ -278,6 +281,30 @@ async fn data(f: &Fixture, key: ApiKey, version: i16) {
             let resources = vec![resource(2, "t"), resource(4, "1"), resource(2, "not there")];
             let request = DescribeConfigsRequest { resources, include_synonyms: true, ..Default::default() };
             assert_eq!(f.ask_both(version, &request).await.results[0].error_code, OK);
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let change = |value: Option<&str>| wire::incremental_alter_configs::AlterableConfig {
+                name: "retention.ms".into(),
+                config_operation: 0,
+                value: value.map(Into::into),
+            };
+            let resource = |resource_type, name: &str, value| wire::incremental_alter_configs::AlterConfigsResource {
+                resource_type,
+                resource_name: name.into(),
+                configs: vec![change(value)],
+            };
+            let resources = vec![
+                resource(2, "t", Some("1")),
+                resource(2, "t", Some("2")),
+                resource(2, "u", None),
+                resource(2, "__consumer_offsets", Some("1")),
+                resource(77, "t", Some("1")),
+            ];
+            let request = IncrementalAlterConfigsRequest { resources, ..Default::default() };
+            let answer = f.ask_both(version, &request).await;
+            let invalid = ErrorCode::InvalidRequest.code();
+            let codes: Vec<_> = answer.responses.iter().map(|r| (r.resource_type, r.error_code)).collect();
+            assert_eq!(codes, [(2, invalid), (2, invalid), (2, invalid), (77, invalid), (2, OK)]);
         }
         ApiKey::DescribeCluster => {
             assert_eq!(f.ask_both(version, &DescribeClusterRequest::default()).await.brokers.len(), 1);

@@ -40,6 +40,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
@@ -60,6 +61,8 @@ pub struct ReplicaManagerConfig {
     pub replica: ReplicaConfig,
     /// Of fetching from leaders.
     pub fetcher: FetcherConfig,
+    /// What topics' configs are on this broker.
+    pub topic_configs: Arc<TopicConfigs>,
     /// `log.retention.check.interval.ms`.
     pub retention_interval: Duration,
     /// `producer.id.expiration.ms`.
@@ -247,7 +250,7 @@ impl ReplicaManager {
         let directory = Arc::new(directory);
         let image = self.image.load_full();
         for (id, partition) in self.table.load().iter() {
-            let log = directory.get_or_create(*id, log_class(&image, *id))?;
+            let log = directory.get_or_create(*id, log_class(&self.config.topic_configs, &image, *id))?;
             partition.store_reopened(log);
         }
         self.directory.store(directory);
@@ -358,8 +361,8 @@ impl ReplicaManager {
             if !deletes || partition.role().0 != Role::Leader {
                 continue;
             }
-            let (ms, bytes) =
-                (image.topic_number(&topic.name, "retention.ms"), image.topic_number(&topic.name, "retention.bytes"));
+            let number = |name| self.config.topic_configs.number(&image, &topic.name, name);
+            let (ms, bytes) = (number("retention.ms"), number("retention.bytes"));
             let high_watermark = partition.high_watermark();
             let candidate = partition.log().retention_candidate(now_ms, ms, bytes, high_watermark);
             let result = match candidate {
@@ -496,7 +499,7 @@ impl ReplicaManager {
             if table.contains_key(id) {
                 continue;
             }
-            match self.directory.load().get_or_create(**id, log_class(image, **id)) {
+            match self.directory.load().get_or_create(**id, log_class(&self.config.topic_configs, image, **id)) {
                 Ok(log) => {
                     table.insert(**id, Partition::new(log, Arc::clone(&self.context)));
                 }
@@ -534,7 +537,7 @@ impl ReplicaManager {
             let Some(registration) = image.partition(id).filter(|r| r.replicas.contains(&self.config.node)) else {
                 continue;
             };
-            match self.directory.load().get_or_create(id, log_class(image, id)) {
+            match self.directory.load().get_or_create(id, log_class(&self.config.topic_configs, image, id)) {
                 Ok(log) => {
                     let mut table = Table::clone(&self.table.load());
                     table.entry(id).or_insert_with(|| Partition::new(log, Arc::clone(&self.context)));
@@ -649,7 +652,7 @@ impl ReplicaManager {
 
     fn refresh_classes(&self, image: &MetadataImage) {
         for (id, partition) in self.table.load().iter() {
-            let (class, log) = (log_class(image, *id), partition.log());
+            let (class, log) = (log_class(&self.config.topic_configs, image, *id), partition.log());
             if log.class() != class
                 && let Err(error) = log.set_class(class)
             {
@@ -786,9 +789,9 @@ fn broker_views(image: &MetadataImage, state: &PartitionState) -> BTreeMap<NodeI
     state.replicas.iter().filter_map(view).collect()
 }
 
-fn log_class(image: &MetadataImage, id: TopicIdPartition) -> LogClass {
+fn log_class(configs: &TopicConfigs, image: &MetadataImage, id: TopicIdPartition) -> LogClass {
     let Some(topic) = image.topics.by_id(id.topic_id) else { return LogClass::of(false, -1, -1) };
-    let number = |name| image.topic_number(&topic.name, name);
+    let number = |name| configs.number(image, &topic.name, name);
     LogClass::of(image.is_compacted(&topic.name), number("retention.ms"), number("retention.bytes"))
 }
 

@@ -15,6 +15,7 @@ use rookery_raft::ids::{
     TopicIdPartition,
 };
 use rookery_raft::image::MetadataImage;
+use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::record::{
     Address, Formation, Listener, MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
     SecurityProtocol,
@@ -78,6 +79,7 @@ pub(crate) fn start_with_clock(store: &Arc<MemoryStore>, clock: Arc<TestClock>) 
         node: ME,
         replica: ReplicaConfig::default(),
         fetcher: FetcherConfig::default(),
+        topic_configs: Arc::new(TopicConfigs::new(ME, [])),
         retention_interval: Duration::from_secs(3600),
         producer_expiration: Duration::from_secs(3600),
     };

@@ -407,6 +407,7 @@ impl Node {
         }));
         *broker = Some(BrokerHalf { store, replicas, groups, leave, life });
         self.wait_until_registered(registration.subscribe()).await;
+        self.warn_of_settings_that_the_cluster_decides();
         // Not before: what clients are told is at least as new as this registration.
         for listener in doors.listeners {
             tracing::info!(address = %listener.address(), "Kafka listener");
@@ -427,6 +428,20 @@ impl Node {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn warn_of_settings_that_the_cluster_decides(&self) {
+        let image = self.metadata.image();
+        for (name, setting) in &self.config.first_cluster_configs {
+            if image.configs.cluster(name) != Some(setting) {
+                tracing::warn!(
+                    "{name} = {setting} in the settings of node {} has no effect: the cluster was formed with another \
+                     value, or it was changed since. Change it for all nodes: kafka-configs --bootstrap-server … \
+                     --entity-type brokers --entity-default --alter --add-config {name}={setting}",
+                    self.config.node_id
+                );
+            }
         }
     }
 
@@ -479,6 +494,7 @@ impl Node {
                 partition_max_bytes: bytes(limits.replica_fetch_partition_bytes),
                 ..FetcherConfig::default()
             },
+            topic_configs: self.config.topic_configs.clone(),
             retention_interval: timing.retention_check,
             producer_expiration: timing.producer_id_expiration,
         }
@@ -623,6 +639,7 @@ impl OpenMetadata<'_> {
             default_partitions: topics.num_partitions,
             default_replication_factor: topics.replication_factor,
             session_timeout: timing.broker_session,
+            first_configs: self.config.first_cluster_configs.clone(),
             ..ControllerConfig::default()
         };
         let parts = QuorumParts {

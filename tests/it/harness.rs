@@ -1,7 +1,7 @@
 //! Clusters of real processes on real disks, driven through the command line and the HTTP API.
 
 use rookery_protocol::messages::header::read_response;
-use rookery_protocol::messages::{MetadataRequest, MetadataResponse, request_frame};
+use rookery_protocol::messages::{MetadataRequest, MetadataResponse, Request, request_frame};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -204,10 +204,15 @@ impl Cluster {
 
     /// Runs a client command, which must succeed.
     pub fn rookery(&self, args: &[&str], input: &str) -> Output {
-        let output = rookery(&[args, &["--bootstrap", &self.bootstrap()]].concat(), input);
+        let output = self.rookery_fallible(args, input);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "rookery {args:?}: {errors}\n{}", self.tails());
         output
+    }
+
+    /// Runs a client command.
+    pub fn rookery_fallible(&self, args: &[&str], input: &str) -> Output {
+        rookery(&[args, &["--bootstrap", &self.bootstrap()]].concat(), input)
     }
 
     /// `rookery quorum replace` of a node, asked of another one.
@@ -330,17 +335,20 @@ pub fn server_args(id: usize, role: Role, data: &Path, ports: [u16; 3], voters: 
 
 /// The whole cluster, as a client is told on one port.
 pub fn metadata(port: u16) -> MetadataResponse {
-    const VERSION: i16 = 12;
-    let request = MetadataRequest { topics: None, ..Default::default() };
+    ask(port, 12, &MetadataRequest { topics: None, ..Default::default() })
+}
+
+/// One request on a connection of its own.
+pub fn ask<R: Request>(port: u16, version: i16, request: &R) -> R::Response {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    for piece in request_frame(&request, VERSION, 1, Some("test")).unwrap().parts() {
+    for piece in request_frame(request, version, 1, Some("test")).unwrap().parts() {
         stream.write_all(piece).unwrap();
     }
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
     stream.read_exact(&mut body).unwrap();
-    read_response::<MetadataRequest>(body.into(), VERSION).unwrap().1
+    read_response::<R>(body.into(), version).unwrap().1
 }
 
 /// Runs a server that must end by itself, not in order, with one line for the operator: that line, and the exit code.

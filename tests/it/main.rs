@@ -6,6 +6,7 @@
 //! | `quorum` | the first formation, a majority, wiped voters |
 //! | `roles` | brokers and controllers in processes of their own |
 //! | `listeners` | several named listeners, and what they advertise |
+//! | `settings` | settings of nodes that are defaults of topics' configs, and changes of configs while the cluster runs |
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `storage_kill` | the store under kill -9 |
@@ -23,6 +24,8 @@ mod quorum;
 mod refusals;
 #[cfg(feature = "rocksdb")]
 mod roles;
+#[cfg(feature = "rocksdb")]
+mod settings;
 #[cfg(feature = "rocksdb")]
 mod shutdown;
 #[cfg(feature = "rocksdb")]

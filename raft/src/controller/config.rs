@@ -1,5 +1,6 @@
 //! What an operator can set about decisions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Settings of the controller.
@@ -19,6 +20,8 @@ pub struct ControllerConfig {
     pub leader_rebalance_partitions_max: u32,
     /// How many partitions one request may create.
     pub partitions_per_request_max: i32,
+    /// The first cluster-wide configs of a cluster that this controller forms, by name; valid.
+    pub first_configs: BTreeMap<String, String>,
 }
 
 impl Default for ControllerConfig {
@@ -31,6 +34,7 @@ impl Default for ControllerConfig {
             leader_rebalance_interval: Duration::from_secs(5),
             leader_rebalance_partitions_max: 100,
             partitions_per_request_max: 10_000,
+            first_configs: BTreeMap::new(),
         }
     }
 }

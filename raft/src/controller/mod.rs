@@ -60,13 +60,14 @@ pub use request::*;
 use crate::delta::MetadataDelta;
 use crate::ids::{BrokerEpoch, MetadataOffset};
 use crate::image::MetadataImage;
-use crate::record::{METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion};
+use crate::record::{ConfigResource, METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion};
 use cluster_control::ClusterControl;
 use config_control::ConfigControl;
 use partition_control::PartitionControl;
 use producer_id_control::ProducerIdControl;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use topic_control::TopicControl;
@@ -211,7 +212,7 @@ impl Controller {
             return Err(ControllerError::NotController);
         }
         match request {
-            ControllerRequest::Form(request) => form(batch, request),
+            ControllerRequest::Form(request) => form(batch, request, &self.config.first_configs),
             ControllerRequest::RegisterBroker(request) => self.cluster.register(batch, request, now),
             ControllerRequest::BrokerHeartbeat(request) => self.cluster.heartbeat(batch, request, now),
             ControllerRequest::UpdateDirectories(request) => self.cluster.update_directories(batch, request),
@@ -255,7 +256,7 @@ impl Controller {
     }
 }
 
-fn form(batch: &mut Batch, request: &FormRequest) -> Answer {
+fn form(batch: &mut Batch, request: &FormRequest, first_configs: &BTreeMap<String, String>) -> Answer {
     if let Some(ours) = batch.image().cluster.cluster_id() {
         return if ours == request.cluster_id {
             Ok(ControllerResponse::Done)
@@ -266,10 +267,16 @@ fn form(batch: &mut Batch, request: &FormRequest) -> Answer {
     }
     let formation = crate::record::Formation { cluster_id: request.cluster_id, voters: request.voters.clone() };
     let level = MetadataVersion::LATEST.level();
-    batch.push(vec![
+    let mut records = vec![
         MetadataRecord::Formation(formation),
         MetadataRecord::FeatureLevel { name: METADATA_VERSION_FEATURE.into(), level },
-    ])?;
+    ];
+    records.extend(first_configs.iter().map(|(name, value)| MetadataRecord::Config {
+        resource: ConfigResource::cluster(),
+        name: name.clone(),
+        value: Some(value.clone()),
+    }));
+    batch.push(records)?;
     Ok(ControllerResponse::Done)
 }
 

@@ -35,8 +35,12 @@ struct Cluster {
 
 impl Cluster {
     fn formed(voters: i32) -> Self {
+        Self::formed_with(ControllerConfig::default(), voters)
+    }
+
+    fn formed_with(config: ControllerConfig, voters: i32) -> Self {
         let mut cluster = Self {
-            controller: Controller::new(ControllerConfig::default(), [7; 32]),
+            controller: Controller::new(config, [7; 32]),
             image: MetadataImage::empty(),
             now: Duration::ZERO,
             epochs: BTreeMap::new(),
@@ -443,6 +447,21 @@ fn min_isr_that_sinks_clears_the_elr_in_the_same_entry() {
     cluster.set_config(ConfigResource::cluster(), MIN_INSYNC_REPLICAS, ConfigOp::Delete).expect("deleted");
     assert_eq!(cluster.image.min_isr("t", 3), 2);
     assert_eq!(cluster.image.min_isr("t", 1), 1, "never more than there are replicas");
+}
+
+#[test]
+fn the_forming_controllers_settings_are_the_clusters_first_configs() {
+    let first_configs = BTreeMap::from([(MIN_INSYNC_REPLICAS.to_owned(), "3".to_owned())]);
+    let mut cluster = Cluster::formed_with(ControllerConfig { first_configs, ..ControllerConfig::default() }, 3);
+    assert_eq!(cluster.image.min_isr("t", 3), 3);
+    assert_eq!(cluster.log.len(), 1, "in the entry that forms it: no partition is ever decided on without them");
+    // Another controller's settings count no more.
+    let voters = cluster.image.cluster.formation().expect("formed").voters.clone();
+    let first_configs = BTreeMap::from([(MIN_INSYNC_REPLICAS.to_owned(), "1".to_owned())]);
+    cluster.controller = Controller::new(ControllerConfig { first_configs, ..ControllerConfig::default() }, [8; 32]);
+    cluster.controller.activate(2, &cluster.image, cluster.now);
+    cluster.ask(ControllerRequest::Form(FormRequest { cluster_id: cluster_id(), voters })).expect("formed already");
+    assert_eq!(cluster.image.min_isr("t", 3), 3);
 }
 
 #[test]

@@ -8,8 +8,17 @@ use crate::record::{ConfigResource, ConfigResourceType};
 
 /// `min.insync.replicas`.
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// What [`MIN_INSYNC_REPLICAS`] is when nobody sets it.
+pub(super) const MIN_INSYNC_REPLICAS_DEFAULT: usize = 2;
 /// `unclean.leader.election.enable`.
 pub const UNCLEAN_LEADER_ELECTION_ENABLE: &str = "unclean.leader.election.enable";
+
+/// `log.cleanup.policy`.
+const LOG_CLEANUP_POLICY: &str = "log.cleanup.policy";
+
+/// Defaults of topic configs that every replica and the controller must see alike: who counts towards a commit, who may
+/// lead, what may be dropped. They live in the metadata log, for a topic or for the whole cluster.
+pub const CLUSTER_WIDE: &[&str] = &[MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE, LOG_CLEANUP_POLICY];
 
 /// The type of a config's value, with its valid range.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +67,7 @@ const fn def(name: &'static str, broker_name: &'static str, kind: ConfigType, de
 /// Every topic config, sorted by name.
 #[rustfmt::skip]
 pub const TOPIC_CONFIGS: &[ConfigDef] = &[
-    def("cleanup.policy", "log.cleanup.policy", ConfigType::ListOf(&["compact", "delete"]), "delete"),
+    def("cleanup.policy", LOG_CLEANUP_POLICY, ConfigType::ListOf(&["compact", "delete"]), "delete"),
     def("compression.gzip.level", "compression.gzip.level", ConfigType::Int(-1, 9), "-1"),
     def("compression.lz4.level", "compression.lz4.level", ConfigType::Int(1, 17), "9"),
     def("compression.type", "compression.type", ConfigType::OneOf(CODECS), "producer"),
@@ -156,16 +165,17 @@ pub fn topic_config_of_broker_config(broker_name: &str) -> Option<&'static Confi
     TOPIC_CONFIGS.iter().find(|d| !d.broker_name.is_empty() && d.broker_name == broker_name)
 }
 
+/// Whether a broker config is one of [`CLUSTER_WIDE`].
+pub fn is_cluster_wide(broker_name: &str) -> bool {
+    CLUSTER_WIDE.contains(&broker_name)
+}
+
 /// Checks one value; the error is a sentence for the client.
 pub fn validate(resource: &ConfigResource, name: &str, value: &str) -> Result<(), String> {
     let Some(def) = definition(resource.kind, name) else {
         return Err(format!("Unknown {} config name: {name}", kind_name(resource.kind)));
     };
-    // Who counts towards a commit must be the same for every replica of a partition: no per-broker value.
-    if resource.kind == ConfigResourceType::Broker
-        && !resource.name.is_empty()
-        && (name == MIN_INSYNC_REPLICAS || name == UNCLEAN_LEADER_ELECTION_ENABLE)
-    {
+    if resource.kind == ConfigResourceType::Broker && !resource.name.is_empty() && is_cluster_wide(name) {
         return Err(format!("{name} can be set for a topic or for the whole cluster, not for one broker"));
     }
     def.kind.check(value).map_err(|why| format!("Invalid value {value} for configuration {name}: {why}"))

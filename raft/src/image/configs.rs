@@ -32,10 +32,9 @@ impl ConfigsImage {
     pub fn cluster(&self, name: &str) -> Option<&str> {
         self.others.get(&ConfigResource::cluster())?.get(name).map(String::as_str)
     }
-    /// One config of a broker: its own, else the cluster-wide one.
-    pub fn broker(&self, id: NodeId, name: &str) -> Option<&str> {
-        let own = self.others.get(&ConfigResource::broker(id)).and_then(|configs| configs.get(name));
-        own.map(String::as_str).or_else(|| self.cluster(name))
+    /// One config of a broker, if it was set on that broker.
+    pub fn own_of_broker(&self, id: NodeId, name: &str) -> Option<&str> {
+        self.others.get(&ConfigResource::broker(id))?.get(name).map(String::as_str)
     }
     /// Every resource with configs: topics by name, then the others.
     pub fn iter(&self) -> impl Iterator<Item = (ConfigResource, &BTreeMap<String, String>)> {

@@ -13,6 +13,7 @@ mod configs;
 mod features;
 mod security;
 mod snapshot;
+pub mod topic_configs;
 mod topics;
 
 pub use crate::record::{LeaderRecoveryState, PartitionRegistration};
@@ -76,26 +77,15 @@ impl MetadataImage {
         self.topics.partition(id)
     }
 
-    /// The value a topic config has now: the topic's own, else the cluster's, else Kafka's default. `None` for a name
-    /// that is no topic config.
+    /// The value a topic config has by the metadata alone: the topic's own, else the cluster's, else Kafka's default.
+    /// `None` for a name that is no topic config. The controller goes by it; a broker asks its
+    /// [`topic_configs::TopicConfigs`], which say the same of what all must agree on.
     pub fn topic_config(&self, topic: &str, name: &str) -> Option<&str> {
         let definition = config_def::topic_config(name)?;
         self.configs
             .topic(topic, name)
             .or_else(|| self.configs.cluster(definition.broker_name))
             .or(Some(definition.default))
-    }
-
-    /// The value of a topic config that is a whole number, as [`topic_config`](Self::topic_config) finds it. Values are
-    /// validated before they enter the log; one that is no number all the same counts as not set.
-    ///
-    /// # Panics
-    /// If the table of topic configs has no whole number of that name.
-    pub fn topic_number(&self, topic: &str, name: &str) -> i64 {
-        let parse = |value: &str| value.trim().parse().ok();
-        let default = || config_def::topic_config(name).and_then(|definition| parse(definition.default));
-        let value = self.topic_config(topic, name).and_then(parse).or_else(default);
-        value.expect("callers name constants of the table")
     }
 
     /// Whether records of a topic are kept by key, with or without retention beside it.
@@ -106,7 +96,7 @@ impl MetadataImage {
     /// How many replicas must be in sync for a partition of `replicas` replicas before anything commits:
     /// min(`min.insync.replicas`, replicas), so that a one-node cluster works without configuration.
     pub fn min_isr(&self, topic: &str, replicas: usize) -> usize {
-        let configured = self.topic_number(topic, config_def::MIN_INSYNC_REPLICAS);
-        usize::try_from(configured).unwrap_or(1).clamp(1, replicas.max(1))
+        let configured = self.topic_config(topic, config_def::MIN_INSYNC_REPLICAS).and_then(|n| n.trim().parse().ok());
+        configured.unwrap_or(config_def::MIN_INSYNC_REPLICAS_DEFAULT).clamp(1, replicas.max(1))
     }
 }
