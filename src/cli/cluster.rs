@@ -1,19 +1,25 @@
 //! `rookery cluster` and `rookery quorum`: what the admin API of a node says, and asks of it.
 
+use super::output::Results;
 use crate::admin::ReplaceVoter;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use serde_json::Value;
+use std::io::Write;
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(90);
+/// A node that hangs still accepts connections.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A voter that is taken in has to catch up first.
+const REPLACE_MAX: Duration = Duration::from_secs(90);
+const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// The HTTP address of a node.
 #[derive(Args)]
 pub struct HttpAddress {
-    /// HTTP admin API of any node
-    #[arg(long, env = "ROOKERY_HTTP", default_value = "http://127.0.0.1:8090", value_name = "URL")]
+    /// HTTP admin API of any node: HOST:PORT, or http://HOST:PORT
+    #[arg(long, env = "ROOKERY_HTTP", default_value = "http://127.0.0.1:8090", value_name = "URL", value_parser = base_url)]
     http: String,
 }
 
@@ -46,16 +52,12 @@ enum QuorumCommand {
 }
 
 /// Ask and print.
-#[allow(clippy::print_stdout)]
 pub fn show(arguments: &ClusterArguments) -> Result<()> {
-    let view = ask(ureq::get(format!("{}/admin/v1/cluster", arguments.address.base()))
-        .config()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .build()
-        .call())?;
+    let http = &arguments.address.http;
+    let view = ask(http, |agent| agent.get(format!("{http}/admin/v1/cluster")).call(), ANSWER_MAX)?;
+    let mut out = Results::new();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&view)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&view)?)?;
         return Ok(());
     }
     let text = |value: &Value| match value {
@@ -63,14 +65,15 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    println!("cluster      {}", text(&view["cluster_id"]));
-    println!("asked        node {}, {}", view["node_id"], text(&view["state"]));
-    println!("controller   {} (term {})", text(&view["quorum"]["controller"]["node_id"]), view["quorum"]["term"]);
+    writeln!(out, "cluster      {}", text(&view["cluster_id"]))?;
+    writeln!(out, "asked        node {}, {}", view["node_id"], text(&view["state"]))?;
+    writeln!(out, "controller   {} (term {})", text(&view["quorum"]["controller"]["node_id"]), view["quorum"]["term"])?;
     let p = &view["partitions"];
-    println!(
+    writeln!(
+        out,
         "partitions   {}, under-replicated {}, below min.insync.replicas {}, without leader {}",
         p["total"], p["under_replicated"], p["under_min_isr"], p["offline"]
-    );
+    )?;
     let gossip = |node: &Value| {
         let members = view["gossip"].as_array().into_iter().flatten();
         members.filter(|m| m["node_id"] == *node).map(|m| text(&m["state"])).next().unwrap_or_else(|| "-".to_owned())
@@ -104,43 +107,56 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
             text(&broker["rack"]),
         ]);
     }
-    println!("\n{table}");
+    writeln!(out, "\n{table}")?;
     for trouble in p["in_trouble"].as_array().into_iter().flatten() {
-        println!(
+        writeln!(
+            out,
             "{}-{}: leader {}, in sync {} of {}",
             text(&trouble["topic"]),
             trouble["partition"],
             text(&trouble["leader"]),
             trouble["isr"],
             trouble["replicas"]
-        );
+        )?;
     }
     Ok(())
 }
 
 /// Ask for a change.
-#[allow(clippy::print_stdout)]
 pub fn quorum(arguments: &QuorumArguments) -> Result<()> {
-    let QuorumCommand::Replace { node_id, address } = &arguments.command;
-    let url = format!("{}/admin/v1/quorum/replace", address.base());
-    let request = ureq::post(url).config().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-    ask(request.send_json(ReplaceVoter { node_id: *node_id }))?;
-    println!("node {node_id} is a voter again");
+    let QuorumCommand::Replace { node_id, address: HttpAddress { http } } = &arguments.command;
+    let request = ReplaceVoter { node_id: *node_id };
+    ask(http, |agent| agent.post(format!("{http}/admin/v1/quorum/replace")).send_json(&request), REPLACE_MAX)?;
+    writeln!(Results::new(), "node {node_id} is a voter again")?;
     Ok(())
 }
 
-impl HttpAddress {
-    fn base(&self) -> &str {
-        self.http.trim_end_matches('/')
+fn base_url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    match text.split_once("://") {
+        None => Ok(format!("http://{text}")),
+        Some(("http", _)) => Ok(text.to_owned()),
+        Some((scheme, _)) => Err(format!("the admin API speaks http, not {scheme}")),
     }
 }
 
-fn ask(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-    let mut answer = answer.context("the node's HTTP API cannot be reached (--http says where)")?;
+fn ask(
+    http: &str,
+    request: impl FnOnce(&ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    answer_max: Duration,
+) -> Result<Value> {
+    let agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_MAX))
+        .timeout_global(Some(answer_max))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut answer = request(&agent).with_context(|| format!("{http} (--http) cannot be asked"))?;
     let status = answer.status();
-    let body: Value = answer.body_mut().read_json().context("the answer is no JSON")?;
+    let body: Value =
+        answer.body_mut().read_json().with_context(|| format!("{http} (--http) is not the admin API of a node"))?;
     if !status.is_success() {
-        bail!("{}: {}", status, body["detail"].as_str().unwrap_or("no details"));
+        bail!("{status}: {}", body["detail"].as_str().unwrap_or("no details"));
     }
     Ok(body)
 }

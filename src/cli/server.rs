@@ -1,11 +1,13 @@
 //! `rookery server`.
 
+use super::output::Results;
 use crate::config::definitions::DEFINITIONS;
 use crate::config::{ServerConfig, Settings, Source};
 use crate::server::Node;
 use crate::telemetry::{self, LogFormat};
 use clap::Args;
 use rookery_raft::image::config_def::topic_config_of_broker_config;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,8 +57,7 @@ pub struct ServerArguments {
 /// Run a node until it is told to stop.
 pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     if arguments.help_settings {
-        print_settings();
-        return Ok(());
+        return print_settings();
     }
     let mut settings = Settings::default();
     let strange = read_settings(&arguments, &mut settings)?;
@@ -135,10 +136,11 @@ fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow
     Ok(strange)
 }
 
-#[allow(clippy::print_stdout)]
-fn print_settings() {
+fn print_settings() -> anyhow::Result<()> {
+    let mut out = Results::new();
     for d in DEFINITIONS {
         let default = if d.default.is_empty() { "not set" } else { d.default };
-        println!("{}\n    {} [{default}]", d.name, d.doc);
+        writeln!(out, "{}\n    {} [{default}]", d.name, d.doc)?;
     }
+    Ok(())
 }

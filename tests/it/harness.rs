@@ -366,7 +366,8 @@ pub fn refused(args: &[impl AsRef<str>]) -> (String, Option<i32>) {
     (said[0].to_owned(), status.code())
 }
 
-fn rookery(args: &[&str], input: &str) -> Output {
+/// Runs a command to its end.
+pub fn rookery(args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"))
         .args(args)
         .stdin(Stdio::piped())
