@@ -34,11 +34,15 @@ enum Command {
     Quorum(cluster::QuorumArguments),
 }
 
+/// What client commands take from the environment, where settings of a server lie too.
+const BOOTSTRAP_VARIABLE: &str = "ROOKERY_BOOTSTRAP";
+const HTTP_VARIABLE: &str = "ROOKERY_HTTP";
+
 /// Where the cluster is.
 #[derive(Args)]
 struct ClusterAddress {
     /// Kafka addresses of some nodes, comma-separated
-    #[arg(long, env = "ROOKERY_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
+    #[arg(long, env = BOOTSTRAP_VARIABLE, default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
     bootstrap: client::Bootstrap,
 }
 
