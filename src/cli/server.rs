@@ -97,7 +97,10 @@ fn told_to_stop() -> impl Future<Output = ()> {
             }
             match told.take() {
                 Some(told) => drop(told.send(())),
-                None => std::process::exit(1),
+                None => {
+                    tracing::warn!("told to stop again: this process ends at once, without leaving in order");
+                    std::process::exit(1);
+                }
             }
         }
     });
@@ -110,7 +113,8 @@ fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow
     if let Some(path) = &arguments.config {
         settings.read_file(path)?;
     }
-    let strange = settings.read_environment(std::env::vars());
+    let mut strange = settings.read_environment(std::env::vars());
+    strange.retain(|variable| ![super::BOOTSTRAP_VARIABLE, super::HTTP_VARIABLE].contains(&variable.as_str()));
     let named = |text: &String| if text.contains("://") { text.clone() } else { format!("PLAINTEXT://{text}") };
     for (flag, name, value) in [
         ("--node-id", "node.id", arguments.node_id.clone()),

@@ -298,7 +298,7 @@ impl ReplicaManager {
                 () = &mut proposing => return,
                 _ = lag.tick() => {
                     if let Some(source) = self.broken_stream() {
-                        tracing::error!(leader = %source, "the task that fetches from a leader has panicked");
+                        tracing::error!(leader = source.0, "the task that fetches from a leader has panicked");
                         return;
                     }
                     self.retry_unfinished();
@@ -584,7 +584,7 @@ impl ReplicaManager {
         match partition.apply(&state, &broker_views(image, &state)) {
             Ok(Applied::BecameLeader) => {
                 self.unfollow(id, None);
-                tracing::debug!(partition = %id, epoch = %state.leader_epoch, "leads");
+                tracing::debug!(partition = %id, epoch = state.leader_epoch.0, "leads");
             }
             Ok(Applied::Follows { leader, leader_epoch, position }) => {
                 self.unfollow(id, Some(leader));
@@ -592,7 +592,7 @@ impl ReplicaManager {
             }
             Ok(Applied::Waits) => {
                 self.unfollow(id, None);
-                tracing::info!(partition = %id, epoch = %state.leader_epoch, "waits for the next leader epoch");
+                tracing::info!(partition = %id, epoch = state.leader_epoch.0, "waits for the next leader epoch");
             }
             Ok(Applied::StillLeader | Applied::Nothing) => {}
             Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),

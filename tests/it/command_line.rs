@@ -1,6 +1,6 @@
 //! What a person at the command line meets: addresses that lead nowhere, and readers that have seen enough.
 
-use crate::harness::{Cluster, free_ports, rookery};
+use crate::harness::{Cluster, Role, free_ports, rookery};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
@@ -106,4 +106,20 @@ fn a_reader_that_has_seen_enough_was_an_error() {
     }
     drop(reader);
     ends_quietly(waiting, "consume");
+}
+
+#[test]
+fn the_log_had_numbers_as_text_and_warned_of_the_command_lines_variables() {
+    let mut cluster = Cluster::planned(&[Role::Both]);
+    let names = ["ROOKERY_BOOTSTRAP", "ROOKERY_HTTP", "ROOKERY_SERVICE_HOST"];
+    cluster.launch_in(0, &["--set", "log.format=json"], &names.map(|name| (name, "http://127.0.0.1:1")));
+    cluster.wait_ready(0);
+    let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warned: Vec<&str> = lines.iter().filter_map(|line| line["variable"].as_str()).collect();
+    assert_eq!(warned, ["ROOKERY_SERVICE_HOST"]);
+    for field in ["node", "broker", "epoch"] {
+        let said: Vec<_> = lines.iter().map(|line| &line[field]).filter(|value| !value.is_null()).collect();
+        assert!(!said.is_empty() && said.iter().all(|value| value.is_number()), "{field}: {said:?}");
+    }
 }
