@@ -30,6 +30,10 @@ pub struct QuorumSummary {
     pub term: u64,
     /// Every voter, `node@directory`.
     pub voters: Vec<String>,
+    /// How each of them answers now; empty on a broker without a vote, which does not know them.
+    pub voter_states: Vec<VoterSummary>,
+    /// Whether more than half of the voters answer: without them no metadata changes. Absent where they are not known.
+    pub has_majority: Option<bool>,
     /// Index of the last metadata record applied here.
     pub applied_index: i64,
 }
@@ -39,6 +43,15 @@ pub struct QuorumSummary {
 pub struct ControllerSummary {
     /// Its node.
     pub node_id: i32,
+}
+
+/// One voter.
+#[derive(Debug, Clone, Serialize)]
+pub struct VoterSummary {
+    /// Its node.
+    pub node_id: i32,
+    /// `votes`; `no vote`: its disk was replaced, and it waits to be taken in; or `unreachable`.
+    pub state: &'static str,
 }
 
 /// One registered broker.
@@ -86,11 +99,30 @@ pub struct PartitionSummary {
     pub offline: usize,
     /// The first of them that are under-replicated or offline, at most [`PartitionSummary::LISTED_MAX`].
     pub in_trouble: Vec<PartitionTrouble>,
+    /// How many topics have such partitions.
+    pub topics_in_trouble: usize,
+    /// The worst of these topics first, at most [`PartitionSummary::LISTED_MAX`].
+    pub worst_topics: Vec<TopicTrouble>,
 }
 
 impl PartitionSummary {
     /// A cluster in trouble must still fit an answer.
     pub const LISTED_MAX: usize = 1000;
+}
+
+/// A topic with partitions that are not as they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TopicTrouble {
+    /// Its name.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: usize,
+    /// Those without leader.
+    pub offline: usize,
+    /// Those whose ISR is smaller than min.insync.replicas.
+    pub under_min_isr: usize,
+    /// Those whose ISR is smaller than their replicas.
+    pub under_replicated: usize,
 }
 
 /// A partition that is not as it should be.

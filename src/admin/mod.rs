@@ -20,7 +20,7 @@ mod problem;
 
 pub use cluster::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, PartitionSummary, PartitionTrouble, QuorumSummary,
-    ReplaceVoter,
+    ReplaceVoter, TopicTrouble, VoterSummary,
 };
 pub use problem::Problem;
 
@@ -41,16 +41,16 @@ use tokio_util::sync::CancellationToken;
 pub trait NodeView: Send + Sync + 'static {
     /// Every reason why clients cannot be served yet, in words; none when ready.
     fn not_ready(&self) -> Vec<String>;
-    /// The cluster as this node sees it.
-    fn cluster(&self) -> ClusterView;
+    /// The cluster as this node sees it; voters are asked how they are.
+    fn cluster(&self) -> BoxFuture<'_, ClusterView>;
     /// Prometheus text.
     fn metrics(&self) -> String;
 }
 
 /// What an operator can ask a node for.
 pub trait NodeActions: Send + Sync + 'static {
-    /// Replace a voter's wiped identity by its new one; any node forwards to the controller.
-    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>>;
+    /// Replace a voter's wiped identity by its new one; any node forwards to the controller. Whether that was needed.
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>>;
 }
 
 #[derive(Clone)]
@@ -96,7 +96,7 @@ pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router 
         .route("/health/live", get(|| async { Json(Health { status: "live", reasons: Vec::new() }) }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/admin/v1/cluster", get(|State(api): State<Api>| async move { Json(api.view.cluster()) }))
+        .route("/admin/v1/cluster", get(|State(api): State<Api>| async move { Json(api.view.cluster().await) }))
         .route("/admin/v1/quorum/replace", post(replace_voter))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such resource") })
         .method_not_allowed_fallback(|| async {
@@ -125,8 +125,8 @@ async fn replace_voter(
     body: Result<Json<ReplaceVoter>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<Health>, Problem> {
     let Json(request) = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
-    api.actions.replace_voter(request).await?;
-    Ok(Json(Health { status: "replaced", reasons: Vec::new() }))
+    let status = if api.actions.replace_voter(request).await? { "replaced" } else { "nothing to do" };
+    Ok(Json(Health { status, reasons: Vec::new() }))
 }
 
 #[cfg(test)]

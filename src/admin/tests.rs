@@ -10,8 +10,8 @@ impl NodeView for Fake {
     fn not_ready(&self) -> Vec<String> {
         self.reasons.clone()
     }
-    fn cluster(&self) -> ClusterView {
-        ClusterView { node_id: 7, state: "running".into(), ..Default::default() }
+    fn cluster(&self) -> BoxFuture<'_, ClusterView> {
+        Box::pin(async { ClusterView { node_id: 7, state: "running".into(), ..Default::default() } })
     }
     fn metrics(&self) -> String {
         "rookery_up 1\n".into()
@@ -19,10 +19,10 @@ impl NodeView for Fake {
 }
 
 impl NodeActions for Fake {
-    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>> {
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>> {
         let known = request.node_id == 2;
         let unknown = Problem::new(StatusCode::NOT_FOUND, format!("node {} is no voter", request.node_id));
-        Box::pin(async move { if known { Ok(()) } else { Err(unknown) } })
+        Box::pin(async move { if known { Ok(true) } else { Err(unknown) } })
     }
 }
 

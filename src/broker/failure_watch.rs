@@ -184,10 +184,10 @@ impl FailureWatch {
             }
             Verdict::Fence { id, epoch } => {
                 metrics::counter!("rookery_broker_failure_verdicts_total").increment(1);
-                tracing::warn!(node = %id, %epoch, "broker is dead: fencing it");
+                tracing::warn!(node = id.0, epoch = epoch.0, "broker is dead: fencing it");
                 tokio::spawn(async move {
                     if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch }).await {
-                        tracing::warn!(node = %id, %epoch, %error, "the fence was not written; the session time-out will");
+                        tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written; the session time-out will");
                     }
                 });
             }

@@ -178,7 +178,7 @@ impl Lifecycle {
     fn enter(&self, state: BrokerState) {
         let changed = self.state.send_if_modified(|now| std::mem::replace(now, state) != state);
         if changed {
-            tracing::info!(node = %self.template.id, state = state.describe(), "broker state");
+            tracing::info!(node = self.template.id.0, state = state.describe(), "broker state");
         }
     }
 
@@ -226,7 +226,7 @@ impl Lifecycle {
                     // The replicas know before anyone acts on it, and before the first heartbeat.
                     self.hooks.registered(epoch, &directories);
                     self.registration.send_replace(Some(registration));
-                    tracing::info!(node = %registration.id, %epoch, "registered");
+                    tracing::info!(node = registration.id.0, epoch = epoch.0, "registered");
                     return Ok(Some(registration));
                 }
                 Ok(other) => {
@@ -250,7 +250,7 @@ impl Lifecycle {
                         duplicate = None;
                     }
                     if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                        tracing::warn!(node = %self.template.id, %error, "cannot register; trying on");
+                        tracing::warn!(node = self.template.id.0, %error, "cannot register; trying on");
                         warned = Some(Instant::now());
                     }
                 }

@@ -30,7 +30,7 @@ pub use failure_watch::FailureWatch;
 pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration, RegistrationRefused};
 pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
-pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError};
+pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError, Replaced, VoterState};
 pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};
 pub use service::{ControllerService, KIND_CONTROLLER};
 

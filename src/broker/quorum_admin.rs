@@ -1,12 +1,14 @@
-//! Changes of the quorum's voters that an operator asks for, carried to the active controller.
+//! How the quorum's voters are, and the changes of them that an operator asks for, carried to the active controller.
 
 use super::{LocalMetadata, Metadata, MetadataCell};
 use crate::peer::{Lane, PeerError, PeerIdentity, PeerPool, PeerService, ServiceFuture};
 use bytes::Bytes;
-use rookery_raft::ids::NodeId;
-use rookery_raft::quorum::{QuorumError, QuorumNode};
+use futures_util::future::join_all;
+use rookery_raft::ids::{NodeId, QuorumNodeId};
+use rookery_raft::quorum::{QuorumError, QuorumNode, Report, Standing};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The kind of such a request on the lane `Controller`.
 pub const KIND_REPLACE_VOTER: u16 = 2;
@@ -14,6 +16,30 @@ const TIMEOUT: Duration = Duration::from_secs(75);
 /// A controller that is away for longer is not elected by waiting.
 const ELECTION_MAX: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
+/// A voter that takes longer to say who it is does not take part in an election either.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// What the controller answers when nothing had to be done.
+const KEPT: &[u8] = &[1];
+
+/// How a voter answered when it was asked who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoterState {
+    /// As the voter that the quorum knows.
+    Votes,
+    /// As somebody without a vote: its disk was replaced.
+    NoVote,
+    /// Not at all.
+    Unreachable,
+}
+
+/// What became of a voter that was to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// Its new identity is in the place of the old one.
+    Done,
+    /// It never lost its identity: nothing was changed.
+    NotNeeded,
+}
 
 /// Why a voter was not replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,19 +79,46 @@ impl ReplaceError {
 #[derive(Clone)]
 pub struct QuorumAdmin {
     me: NodeId,
+    /// As the settings have them.
+    listed: BTreeMap<NodeId, QuorumNode>,
     metadata: MetadataCell,
     pool: PeerPool,
 }
 
 impl QuorumAdmin {
     /// Of this node.
-    pub fn new(me: NodeId, metadata: MetadataCell, pool: PeerPool) -> Self {
-        Self { me, metadata, pool }
+    pub fn new(me: NodeId, listed: BTreeMap<NodeId, QuorumNode>, metadata: MetadataCell, pool: PeerPool) -> Self {
+        Self { me, listed, metadata, pool }
+    }
+
+    /// Every voter, asked now. Empty on a node that is none: it does not know who they are.
+    pub async fn voters(&self) -> BTreeMap<NodeId, VoterState> {
+        let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() else { return BTreeMap::new() };
+        let known = quorum.leadership().borrow().voters.clone();
+        let mine = quorum.formation().borrow().report.clone();
+        let mut members: Vec<(NodeId, Option<QuorumNodeId>, QuorumNode)> =
+            known.into_iter().map(|voter| (voter.id.node_id, Some(voter.id), voter.node)).collect();
+        if members.is_empty() {
+            // Before the formation, and in a log that is new to a formed cluster, there are only the settings.
+            members = self.listed.iter().map(|(id, node)| (*id, None, node.clone())).collect();
+        }
+        let asked = members.into_iter().map(|(node, expected, address)| {
+            let mine = mine.clone();
+            async move {
+                let report = if node == self.me {
+                    Some(mine)
+                } else {
+                    timeout(ANSWER_MAX, quorum.identify(node, &address)).await.ok().flatten()
+                };
+                (node, state(expected, report.as_ref()))
+            }
+        });
+        join_all(asked).await.into_iter().collect()
     }
 
     /// Put the identity that answers at a voter's address in the place of the one the quorum knows. A new controller goes on
     /// where the one before it was.
-    pub async fn replace_voter(&self, node: NodeId) -> Result<(), ReplaceError> {
+    pub async fn replace_voter(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
         let began = Instant::now();
         loop {
             match self.try_to_replace(node).await {
@@ -75,7 +128,7 @@ impl QuorumAdmin {
         }
     }
 
-    async fn try_to_replace(&self, node: NodeId) -> Result<(), ReplaceError> {
+    async fn try_to_replace(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
         let Some(controller) = self.metadata.controller() else {
             return Err(ReplaceError::NoController("none is known".to_owned()));
         };
@@ -84,13 +137,17 @@ impl QuorumAdmin {
         }
         let body = vec![Bytes::copy_from_slice(&node.0.to_be_bytes())];
         let answer = self.pool.call(controller, Lane::Controller, KIND_REPLACE_VOTER, body, TIMEOUT).await;
-        answer.map(drop).map_err(|error| {
-            self.metadata.controller_was_wrong(controller);
-            ReplaceError::from_service(&error, node)
-        })
+        match answer {
+            Ok(answer) if answer == KEPT => Ok(Replaced::NotNeeded),
+            Ok(_) => Ok(Replaced::Done),
+            Err(error) => {
+                self.metadata.controller_was_wrong(controller);
+                Err(ReplaceError::from_service(&error, node))
+            }
+        }
     }
 
-    async fn replace_here(&self, node: NodeId) -> Result<(), ReplaceError> {
+    async fn replace_here(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
         let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() else {
             return Err(ReplaceError::NoController("this node is no voter".to_owned()));
         };
@@ -107,12 +164,27 @@ impl QuorumAdmin {
             )));
         };
         if report.id == old.id {
-            return Ok(()); // it never lost its identity
+            return Ok(Replaced::NotNeeded);
         }
-        quorum.replace_voter(old.id, report.id, address).await.map_err(|error| match error {
+        let replaced = quorum.replace_voter(old.id, report.id, address).await;
+        replaced.map(|()| Replaced::Done).map_err(|error| match error {
             QuorumError::NotController(_) => ReplaceError::NoController("it changed meanwhile".to_owned()),
             other => ReplaceError::Failed(other.to_string()),
         })
+    }
+}
+
+/// Where the quorum's own log does not say whom to expect, a node says itself whether it was taken in.
+fn state(expected: Option<QuorumNodeId>, report: Option<&Report>) -> VoterState {
+    match report {
+        None => VoterState::Unreachable,
+        Some(report) => {
+            let votes = match expected {
+                Some(id) => id == report.id,
+                None => matches!(report.standing, Standing::Formed(_)),
+            };
+            if votes { VoterState::Votes } else { VoterState::NoVote }
+        }
     }
 }
 
@@ -124,7 +196,11 @@ impl PeerService for QuorumAdmin {
                 return Err(PeerError::Service { code: 3, message });
             };
             let node = NodeId(i32::from_be_bytes(id));
-            self.replace_here(node).await.map(|()| Vec::new()).map_err(|error| error.to_service(node))
+            match self.replace_here(node).await {
+                Ok(Replaced::Done) => Ok(Vec::new()),
+                Ok(Replaced::NotNeeded) => Ok(vec![Bytes::from_static(KEPT)]),
+                Err(error) => Err(error.to_service(node)),
+            }
         })
     }
 }

@@ -32,14 +32,14 @@ impl PeerService for ControllerService {
         Box::pin(async move {
             let answer = match rmp_serde::from_slice::<ControllerRequest>(&body) {
                 Ok(request) if request.speaker().is_some_and(|speaker| speaker != from.node_id) => {
-                    tracing::warn!(node = %from.node_id, speaker = ?request.speaker(), "a node speaks for another broker");
+                    tracing::warn!(node = from.node_id.0, speaker = ?request.speaker(), "a node speaks for another broker");
                     let why = format!("node {} may not speak for another broker", from.node_id);
                     Err(ControllerError::InvalidRequest(why))
                 }
                 Ok(request) if is_from_outside(&request) => self.metadata.submit(request).await,
                 Ok(_) => Err(ControllerError::InvalidRequest("only a controller itself may ask for this".to_owned())),
                 Err(error) => {
-                    tracing::warn!(node = %from.node_id, %error, "a request to the controller cannot be read");
+                    tracing::warn!(node = from.node_id.0, %error, "a request to the controller cannot be read");
                     Err(ControllerError::InvalidRequest(format!("unreadable request: {error}")))
                 }
             };

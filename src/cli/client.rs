@@ -1,9 +1,11 @@
 //! A small Kafka client for the command line: connects, finds leaders, asks.
 //!
 //! It asks each API in the highest version that both sides know, and tries again where Kafka says that trying again
-//! helps, until its time is over.
+//! helps, until its time is over. Whoever waits is told for what and why.
 
-use anyhow::{Context, Result, bail};
+use super::output::say;
+use super::tries::{Hopeless, Tries};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
@@ -11,13 +13,23 @@ use rookery_protocol::messages::header::read_response;
 use rookery_protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use rookery_protocol::messages::{ApiVersionsRequest, MetadataRequest, MetadataResponse, Request, request_frame};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::str::FromStr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 const CLIENT_ID: &str = "rookery-cli";
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
+/// Anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Who waits longer is told for what.
+const SILENCE_MAX: Duration = Duration::from_millis(700);
+/// A cluster without any node would fill the screen.
+const FAILURES_TOLD_MAX: usize = 5;
 
 /// A broker answers with what it was asked for; more is no Kafka broker.
 const FRAME_BYTES_MAX: usize = 256 << 20;
@@ -32,10 +44,10 @@ struct Connection {
 
 impl Connection {
     async fn open(address: &str) -> Result<Connection> {
-        let connecting = TcpStream::connect(address);
-        let stream = timeout(CONNECT_MAX, connecting)
+        let found = resolve(address).await?;
+        let stream = timeout(CONNECT_MAX, TcpStream::connect(found.as_slice()))
             .await
-            .map_err(|_| anyhow::anyhow!("no answer within {} s", CONNECT_MAX.as_secs()))
+            .map_err(|_| anyhow!("no answer within {} s", CONNECT_MAX.as_secs()))
             .and_then(|connected| Ok(connected?))
             .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
@@ -48,7 +60,7 @@ impl Connection {
         // A node that hangs still accepts connections: another one may answer now.
         let answer = timeout(CONNECT_MAX, connection.exchange(&hello, 3))
             .await
-            .map_err(|_| anyhow::anyhow!("{address} gave no answer within {} s", CONNECT_MAX.as_secs()))?
+            .map_err(|_| anyhow!("{address} gave no answer within {} s", CONNECT_MAX.as_secs()))?
             .with_context(|| format!("{address} does not speak Kafka"))?;
         connection.offered = answer.api_keys.iter().map(|row| (row.api_key, row.max_version)).collect();
         Ok(connection)
@@ -80,43 +92,91 @@ impl Connection {
     }
 }
 
+/// A name without address will hardly get one soon.
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
+    let found = timeout(RESOLVE_MAX, lookup_host(address)).await.with_context(|| {
+        format!("cannot resolve {address}: the name service did not answer within {} s", RESOLVE_MAX.as_secs())
+    })?;
+    let why = match found.map(Vec::from_iter) {
+        Ok(found) if !found.is_empty() => return Ok(found),
+        Ok(_) => "the name has no address".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+    Err(Hopeless(format!("cannot resolve {address}: {why}")).into())
+}
+
+/// `HOST:PORT,...`: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap(Vec<String>);
+
+impl FromStr for Bootstrap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let addresses: Vec<String> =
+            text.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect();
+        let fits = |address: &String| {
+            address.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        };
+        match addresses.iter().find(|a| !fits(a)) {
+            Some(wrong) => Err(format!("`{wrong}` is not HOST:PORT, such as 127.0.0.1:9092")),
+            None if addresses.is_empty() => Err("expected HOST:PORT, such as 127.0.0.1:9092".to_owned()),
+            None => Ok(Self(addresses)),
+        }
+    }
+}
+
 /// A cluster, reached through any of its nodes.
 pub struct KafkaClient {
     bootstrap: Vec<String>,
     connections: BTreeMap<String, Connection>,
     brokers: BTreeMap<i32, String>,
-    /// How long anything may take.
-    pub patience: Duration,
+    /// For whom it was said last that an answer is waited for.
+    awaited: Option<String>,
 }
 
 impl KafkaClient {
-    /// A client of the nodes at these addresses, comma-separated.
-    pub fn new(bootstrap: &str) -> Result<KafkaClient> {
-        let bootstrap: Vec<String> =
-            bootstrap.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect();
-        if bootstrap.is_empty() || bootstrap.iter().any(|a| !a.contains(':')) {
-            bail!("--bootstrap needs HOST:PORT, comma-separated");
+    /// A client of the nodes at these addresses.
+    pub fn new(Bootstrap(bootstrap): Bootstrap) -> KafkaClient {
+        KafkaClient { bootstrap, connections: BTreeMap::new(), brokers: BTreeMap::new(), awaited: None }
+    }
+
+    /// Try until it succeeds, or until no further try is of use.
+    pub async fn patiently<T>(&mut self, mut once: impl AsyncFnMut(&mut KafkaClient) -> Result<T>) -> Result<T> {
+        let mut tries = KafkaClient::tries();
+        loop {
+            match once(self).await {
+                Ok(done) => return Ok(done),
+                Err(error) => tries.failed(error).await?,
+            }
         }
-        Ok(KafkaClient {
-            bootstrap,
-            connections: BTreeMap::new(),
-            brokers: BTreeMap::new(),
-            patience: Duration::from_secs(30),
-        })
+    }
+
+    /// From now on, for as long as anything may take.
+    pub fn tries() -> Tries {
+        Tries::new(PATIENCE)
     }
 
     /// Ask any node.
     pub async fn ask_any<R: Request>(&mut self, request: &R) -> Result<R::Response> {
         let mut known: Vec<String> = self.brokers.values().cloned().collect();
-        known.extend(self.bootstrap.iter().cloned());
-        let mut last = None;
+        known.extend(self.bootstrap.iter().filter(|a| !self.brokers.values().any(|b| b == *a)).cloned());
+        let mut failures = Vec::new();
         for address in known {
             match self.ask_at(&address, request, i16::MAX).await {
                 Ok((response, _)) => return Ok(response),
-                Err(error) => last = Some(error),
+                Err(error) => failures.push(error),
             }
         }
-        Err(last.expect("there is at least one bootstrap address"))
+        let mut told: Vec<String> = failures.iter().take(FAILURES_TOLD_MAX).map(|e| format!("{e:#}")).collect();
+        if failures.len() > told.len() {
+            told.push(format!("and {} more", failures.len() - told.len()));
+        }
+        let told = told.join("; ");
+        if failures.iter().all(|e| e.is::<Hopeless>()) { Err(Hopeless(told).into()) } else { Err(anyhow!(told)) }
     }
 
     /// Ask one node; also returns the version that was spoken.
@@ -132,18 +192,30 @@ impl KafkaClient {
     }
 
     async fn ask_at<R: Request>(&mut self, address: &str, request: &R, version_max: i16) -> Result<(R::Response, i16)> {
-        let mut connection = match self.connections.remove(address) {
-            Some(open) => open,
-            None => Connection::open(address).await?,
+        let connection = self.connections.remove(address);
+        let mut asking = pin!(timeout(PATIENCE, async {
+            let mut connection = match connection {
+                Some(open) => open,
+                None => Connection::open(address).await?,
+            };
+            let answer = connection.ask(request, version_max).await.with_context(|| format!("asked {address}"))?;
+            Ok::<_, anyhow::Error>((connection, answer))
+        }));
+        let asked = match timeout(SILENCE_MAX, &mut asking).await {
+            Ok(asked) => asked,
+            Err(_) => {
+                if self.awaited.as_deref() != Some(address) {
+                    say(format_args!("waiting for an answer from {address}"));
+                    self.awaited = Some(address.to_owned());
+                }
+                asking.await
+            }
         };
-        let answered = timeout(self.patience, connection.ask(request, version_max))
-            .await
-            .map_err(|_| anyhow::anyhow!("{address} did not answer within {} s", self.patience.as_secs()))?;
         // A connection that failed is not used again.
-        if answered.is_ok() {
-            self.connections.insert(address.to_owned(), connection);
-        }
-        answered
+        let (connection, answer) =
+            asked.map_err(|_| anyhow!("{address} did not answer within {} s", PATIENCE.as_secs()))??;
+        self.connections.insert(address.to_owned(), connection);
+        Ok(answer)
     }
 
     /// Brokers and, if named, topics; all topics for `None`.
@@ -159,56 +231,46 @@ impl KafkaClient {
         Ok(response)
     }
 
-    /// A topic, once every partition of it has a leader.
+    /// A topic, if every partition of it has a leader now.
     pub async fn topic_with_leaders(&mut self, name: &str) -> Result<MetadataResponseTopic> {
-        let deadline = Instant::now() + self.patience;
-        loop {
-            let looked = self.metadata(Some(&[name])).await;
-            let waiting = match looked {
-                Ok(metadata) => match metadata.topics.into_iter().next() {
-                    Some(topic) if topic.error_code == 0 && topic.partitions.iter().all(|p| p.leader_id >= 0) => {
-                        return Ok(topic);
-                    }
-                    Some(topic) if !is_retriable(topic.error_code) => {
-                        bail!("topic {name}: {}", explain(topic.error_code))
-                    }
-                    Some(topic) if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() => {
-                        bail!("there is no topic {name}: create it with `rookery topic create {name}`")
-                    }
-                    _ => "not every partition has a leader".to_owned(),
-                },
-                Err(error) => format!("{error:#}"),
-            };
-            if Instant::now() >= deadline {
-                bail!("topic {name}: {waiting}");
-            }
-            sleep(super::client_pause()).await;
+        let topic = self.topic(name).await?;
+        if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() {
+            let why = format!("there is no topic {name}: create it with `rookery topic create {name}`");
+            return Err(Hopeless(why).into());
+        }
+        check(topic.error_code, None).with_context(|| format!("topic {name}"))?;
+        match topic.partitions.iter().filter(|p| p.leader_id < 0).count() {
+            0 => Ok(topic),
+            without => bail!("topic {name}: {without} of {} partitions have no leader", topic.partitions.len()),
         }
     }
-}
 
-/// Whether Kafka says that trying again helps.
-pub fn is_retriable(code: i16) -> bool {
-    ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable)
-}
+    /// Who leads which partition of a topic, as far as it has leaders now.
+    pub async fn leaders(&mut self, topic: &str) -> Result<Vec<(i32, i32)>> {
+        let partitions = self.topic(topic).await?.partitions.into_iter();
+        Ok(partitions.filter(|p| p.leader_id >= 0).map(|p| (p.partition_index, p.leader_id)).collect())
+    }
 
-/// A code with its name and meaning.
-pub fn explain(code: i16) -> String {
-    match ErrorCode::from_code(code) {
-        Some(error) => format!("{} ({})", error.name(), error.message()),
-        None => format!("error {code}"),
+    /// What the cluster says of one topic.
+    pub async fn topic(&mut self, name: &str) -> Result<MetadataResponseTopic> {
+        let topic = self.metadata(Some(&[name])).await?.topics.into_iter().next();
+        topic.with_context(|| format!("the broker said nothing of topic {name}"))
     }
 }
 
 /// `Err` with what the broker said, unless it said that all is well.
 pub fn check(code: i16, message: Option<&SmolStr>) -> Result<()> {
-    match (code, message) {
-        (0, _) => Ok(()),
-        (code, Some(message)) if !message.is_empty() => {
-            bail!("{}: {message}", ErrorCode::from_code(code).map_or("error", ErrorCode::name))
+    let error = ErrorCode::from_code(code);
+    let told = match (error, message) {
+        (Some(ErrorCode::None), _) => return Ok(()),
+        (error, Some(message)) if !message.is_empty() => {
+            format!("{}: {message}", error.map_or("error", ErrorCode::name))
         }
-        (code, _) => bail!("{}", explain(code)),
-    }
+        (Some(error), _) => format!("{} ({})", error.name(), error.message()),
+        (None, _) => format!("error {code}"),
+    };
+    // Kafka says whether trying again helps.
+    if error.is_some_and(ErrorCode::is_retriable) { Err(anyhow!(told)) } else { Err(Hopeless(told).into()) }
 }
 
 /// Bytes as people read them; what is no text is shown as such.

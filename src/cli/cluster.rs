@@ -1,19 +1,27 @@
 //! `rookery cluster` and `rookery quorum`: what the admin API of a node says, and asks of it.
 
+use super::output::Results;
 use crate::admin::ReplaceVoter;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use serde_json::Value;
+use std::io::Write;
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(90);
+/// A node that hangs still accepts connections.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A voter that is taken in has to catch up first.
+const REPLACE_MAX: Duration = Duration::from_secs(90);
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Of trouble on one screen.
+const LINES_MAX: usize = 10;
 
 /// The HTTP address of a node.
 #[derive(Args)]
 pub struct HttpAddress {
-    /// HTTP admin API of any node
-    #[arg(long, env = "ROOKERY_HTTP", default_value = "http://127.0.0.1:8090", value_name = "URL")]
+    /// HTTP admin API of any node: HOST:PORT, or http://HOST:PORT
+    #[arg(long, env = super::HTTP_VARIABLE, default_value = "http://127.0.0.1:8090", value_name = "URL", value_parser = base_url)]
     http: String,
 }
 
@@ -46,34 +54,81 @@ enum QuorumCommand {
 }
 
 /// Ask and print.
-#[allow(clippy::print_stdout)]
 pub fn show(arguments: &ClusterArguments) -> Result<()> {
-    let view = ask(ureq::get(format!("{}/admin/v1/cluster", arguments.address.base()))
-        .config()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .build()
-        .call())?;
+    let http = &arguments.address.http;
+    let view = ask(http, |agent| agent.get(format!("{http}/admin/v1/cluster")).call(), ANSWER_MAX)?;
+    let mut out = Results::new();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&view)?);
-        return Ok(());
+        writeln!(out, "{}", serde_json::to_string_pretty(&view)?)?;
+    } else {
+        write!(out, "{}\n\n{}\n{}", summary(&view), brokers(&view), trouble(&view["partitions"]))?;
     }
-    let text = |value: &Value| match value {
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
+    }
+}
+
+fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn summary(view: &Value) -> String {
+    let (quorum, p) = (&view["quorum"], &view["partitions"]);
+    let controller = text(&quorum["controller"]["node_id"]);
+    let lost = quorum["has_majority"] == false && controller != "-";
+    let controller = if lost { format!("{controller}, as last known") } else { controller };
+    [
+        format!("cluster      {}", text(&view["cluster_id"])),
+        format!("asked        node {}, {}", view["node_id"], text(&view["state"])),
+        format!("controller   {controller} (term {})", quorum["term"]),
+        format!("voters       {}", voters(view)),
+        format!(
+            "partitions   {}, under-replicated {}, below min.insync.replicas {}, without leader {}",
+            p["total"], p["under_replicated"], p["under_min_isr"], p["offline"]
+        ),
+    ]
+    .join("\n")
+}
+
+/// Who votes, whether that is enough, and what to do where it is not.
+fn voters(view: &Value) -> String {
+    let quorum = &view["quorum"];
+    let of = |state: &str| -> Vec<String> {
+        rows(&quorum["voter_states"]).filter(|v| v["state"] == state).map(|v| text(&v["node_id"])).collect()
     };
-    println!("cluster      {}", text(&view["cluster_id"]));
-    println!("asked        node {}, {}", view["node_id"], text(&view["state"]));
-    println!("controller   {} (term {})", text(&view["quorum"]["controller"]["node_id"]), view["quorum"]["term"]);
-    let p = &view["partitions"];
-    println!(
-        "partitions   {}, under-replicated {}, below min.insync.replicas {}, without leader {}",
-        p["total"], p["under_replicated"], p["under_min_isr"], p["offline"]
-    );
+    let all = rows(&quorum["voter_states"]).count();
+    if all == 0 {
+        return "not known here: ask a controller (--http)".to_owned();
+    }
+    let (votes, wiped, away) = (of("votes"), of("no vote"), of("unreachable"));
+    if view["cluster_id"].is_null() {
+        return format!("the cluster is not formed; {} of {all} can be reached", all - away.len());
+    }
+    let mut said = match votes.is_empty() {
+        true => format!("none of {all}"),
+        false => format!("{} of {all}: {}", votes.len(), votes.join(" ")),
+    };
+    let majority = if quorum["has_majority"] == true { "a majority" } else { "NO MAJORITY: metadata cannot change" };
+    said += &format!("; {majority}");
+    if !away.is_empty() {
+        said += &format!("\n             unreachable: {}", away.join(" "));
+    }
+    for node in wiped {
+        said += &format!("\n             without a vote: {node} (`rookery quorum replace {node}` takes it in)");
+    }
+    said
+}
+
+fn brokers(view: &Value) -> Table {
     let gossip = |node: &Value| {
-        let members = view["gossip"].as_array().into_iter().flatten();
-        members.filter(|m| m["node_id"] == *node).map(|m| text(&m["state"])).next().unwrap_or_else(|| "-".to_owned())
+        let state = rows(&view["gossip"]).find(|m| m["node_id"] == *node).map(|m| text(&m["state"]));
+        state.unwrap_or_else(|| "-".to_owned())
     };
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header([
@@ -86,13 +141,12 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
         "listeners",
         "rack",
     ]);
-    for broker in view["brokers"].as_array().into_iter().flatten() {
+    for broker in rows(&view["brokers"]) {
         let state = match (broker["fenced"].as_bool(), broker["shutting_down"].as_bool()) {
             (Some(true), _) => "fenced",
             (_, Some(true)) => "leaving",
             _ => "in service",
         };
-        let listeners = broker["listeners"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(" ");
         table.add_row([
             text(&broker["node_id"]),
             text(&broker["epoch"]),
@@ -100,47 +154,151 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
             gossip(&broker["node_id"]),
             text(&broker["leads"]),
             text(&broker["replicas"]),
-            listeners,
+            rows(&broker["listeners"]).map(text).collect::<Vec<_>>().join(" "),
             text(&broker["rack"]),
         ]);
     }
-    println!("\n{table}");
-    for trouble in p["in_trouble"].as_array().into_iter().flatten() {
-        println!(
-            "{}-{}: leader {}, in sync {} of {}",
-            text(&trouble["topic"]),
-            trouble["partition"],
-            text(&trouble["leader"]),
-            trouble["isr"],
-            trouble["replicas"]
-        );
+    table
+}
+
+/// Each partition in trouble where they are few, else the worst topics.
+fn trouble(partitions: &Value) -> String {
+    let few: Vec<&Value> = rows(&partitions["in_trouble"]).collect();
+    let mut lines: Vec<String> = if few.len() <= LINES_MAX {
+        let line = |p: &&Value| {
+            let [topic, leader] = [&p["topic"], &p["leader"]].map(text);
+            format!("{topic}-{}: leader {leader}, in sync {} of {}", p["partition"], p["isr"], p["replicas"])
+        };
+        few.iter().map(line).collect()
+    } else {
+        let line = |t: &Value| {
+            let counts = [
+                ("without leader", &t["offline"]),
+                ("below min.insync.replicas", &t["under_min_isr"]),
+                ("under-replicated", &t["under_replicated"]),
+            ];
+            let counts = counts.iter().filter(|(_, n)| **n != 0).map(|(what, n)| format!("{n} {what}"));
+            format!(
+                "{}: of {} partitions {}",
+                text(&t["topic"]),
+                t["partitions"],
+                counts.collect::<Vec<_>>().join(", ")
+            )
+        };
+        rows(&partitions["worst_topics"]).take(LINES_MAX).map(line).collect()
+    };
+    let topics = partitions["topics_in_trouble"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+    if few.len() > LINES_MAX && topics > lines.len() {
+        lines.push(format!("and {} more topics (--json names them)", topics - lines.len()));
     }
-    Ok(())
+    lines.iter().map(|line| format!("\n{line}")).chain((!lines.is_empty()).then(|| "\n".to_owned())).collect()
 }
 
 /// Ask for a change.
-#[allow(clippy::print_stdout)]
 pub fn quorum(arguments: &QuorumArguments) -> Result<()> {
-    let QuorumCommand::Replace { node_id, address } = &arguments.command;
-    let url = format!("{}/admin/v1/quorum/replace", address.base());
-    let request = ureq::post(url).config().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-    ask(request.send_json(ReplaceVoter { node_id: *node_id }))?;
-    println!("node {node_id} is a voter again");
+    let QuorumCommand::Replace { node_id, address: HttpAddress { http } } = &arguments.command;
+    let request = ReplaceVoter { node_id: *node_id };
+    let post = |agent: &ureq::Agent| agent.post(format!("{http}/admin/v1/quorum/replace")).send_json(&request);
+    let answer = ask(http, post, REPLACE_MAX)?;
+    if answer["status"] == "replaced" {
+        writeln!(Results::new(), "node {node_id} is a voter again")?;
+    } else {
+        writeln!(Results::new(), "node {node_id} is a voter and has its disk: nothing had to be done")?;
+    }
     Ok(())
 }
 
-impl HttpAddress {
-    fn base(&self) -> &str {
-        self.http.trim_end_matches('/')
+fn base_url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    match text.split_once("://") {
+        None => Ok(format!("http://{text}")),
+        Some(("http", _)) => Ok(text.to_owned()),
+        Some((scheme, _)) => Err(format!("the admin API speaks http, not {scheme}")),
     }
 }
 
-fn ask(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-    let mut answer = answer.context("the node's HTTP API cannot be reached (--http says where)")?;
+fn ask(
+    http: &str,
+    request: impl FnOnce(&ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    answer_max: Duration,
+) -> Result<Value> {
+    let agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_MAX))
+        .timeout_global(Some(answer_max))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut answer = request(&agent).with_context(|| format!("{http} (--http) cannot be asked"))?;
     let status = answer.status();
-    let body: Value = answer.body_mut().read_json().context("the answer is no JSON")?;
+    let body: Value =
+        answer.body_mut().read_json().with_context(|| format!("{http} (--http) is not the admin API of a node"))?;
     if !status.is_success() {
-        bail!("{}: {}", status, body["detail"].as_str().unwrap_or("no details"));
+        bail!("{status}: {}", body["detail"].as_str().unwrap_or("no details"));
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn quorum(states: &[&str], has_majority: Option<bool>) -> Value {
+        let voters = states.iter().zip(1..).map(|(state, id)| json!({ "node_id": id, "state": state }));
+        let voters: Vec<Value> = voters.collect();
+        let quorum =
+            json!({ "voter_states": voters, "has_majority": has_majority, "term": 4, "controller": { "node_id": 1 } });
+        json!({ "cluster_id": "c", "node_id": 1, "state": "running", "quorum": quorum })
+    }
+
+    #[test]
+    fn a_voter_without_a_vote_was_not_shown() {
+        let view = quorum(&["votes", "votes", "no vote"], Some(true));
+        let said = summary(&view);
+        assert!(said.contains("2 of 3: 1 2; a majority"), "{said}");
+        assert!(said.contains("without a vote: 3 (`rookery quorum replace 3`"), "{said}");
+        assert!(said.contains("controller   1 (term 4)"), "{said}");
+    }
+
+    #[test]
+    fn a_quorum_without_majority_still_named_its_controller() {
+        let said = summary(&quorum(&["unreachable", "votes", "no vote"], Some(false)));
+        assert!(said.contains("controller   1, as last known"), "{said}");
+        assert!(said.contains("1 of 3: 2; NO MAJORITY"), "{said}");
+        assert!(said.contains("unreachable: 1"), "{said}");
+        let said = summary(&quorum(&[], None));
+        assert!(said.contains("voters       not known here"), "{said}");
+        let mut view = quorum(&["no vote", "unreachable"], Some(false));
+        view["cluster_id"] = Value::Null;
+        assert!(summary(&view).contains("not formed; 1 of 2 can be reached"));
+    }
+
+    #[test]
+    fn a_cluster_in_trouble_scrolled_its_summary_away() {
+        let partition =
+            |n: usize| json!({ "topic": "t", "partition": n, "leader": null, "isr": [1], "replicas": [1, 2] });
+        let topic = |n: usize| json!({ "topic": format!("t{n}"), "partitions": 9, "offline": 0, "under_min_isr": 1, "under_replicated": 4 });
+        let view = |partitions: usize, topics: usize| {
+            json!({
+                "in_trouble": (0..partitions).map(partition).collect::<Vec<_>>(),
+                "topics_in_trouble": topics,
+                "worst_topics": (0..topics).map(topic).collect::<Vec<_>>(),
+            })
+        };
+        assert_eq!(trouble(&view(0, 0)), "");
+        assert_eq!(trouble(&view(1, 1)), "\nt-0: leader -, in sync [1] of [1,2]\n");
+        assert_eq!(trouble(&view(10, 1)).trim().lines().count(), 10);
+        let line = "t0: of 9 partitions 1 below min.insync.replicas, 4 under-replicated";
+        assert_eq!(trouble(&view(11, 1)).trim(), line);
+        let said = trouble(&view(1000, 33));
+        assert_eq!(said.trim().lines().count(), 11);
+        assert!(said.ends_with("and 23 more topics (--json names them)\n"), "{said}");
+    }
+
+    #[test]
+    fn an_address_without_scheme_was_not_taken() {
+        assert_eq!(base_url("n1:8090").unwrap(), "http://n1:8090");
+        assert_eq!(base_url("http://n1:8090/").unwrap(), "http://n1:8090");
+        assert!(base_url("https://n1:8090").is_err());
+    }
 }

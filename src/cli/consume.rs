@@ -1,6 +1,8 @@
 //! `rookery consume`: records to standard output, one a line.
 
-use super::client::{KafkaClient, check, is_retriable, shown};
+use super::client::{KafkaClient, check, shown};
+use super::output::{Results, reader_gone};
+use super::tries::Tries;
 use anyhow::{Result, bail};
 use clap::Args;
 use rookery_protocol::batch::{Record, RecordBatches};
@@ -10,7 +12,6 @@ use rookery_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsets
 use rookery_protocol::messages::{FetchRequest, ListOffsetsRequest};
 use std::collections::BTreeMap;
 use std::io::Write;
-use tokio::time::{Instant, sleep};
 
 /// Read records: one a line, from now on or from the beginning
 #[derive(Args)]
@@ -46,14 +47,22 @@ struct Position {
     end: Option<i64>,
 }
 
-/// Print until told to stop.
+/// Print until told to stop, or until nobody reads it.
 pub async fn run(arguments: ConsumeArguments) -> Result<()> {
-    let mut client = arguments.cluster.client()?;
-    let topic = arguments.topic.clone();
-    let mut positions = start(&mut client, &arguments).await?;
-    let mut left = arguments.max_messages.unwrap_or(usize::MAX);
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut failing: Option<Instant> = None;
+    tokio::select! {
+        done = consume(arguments) => done,
+        () = reader_gone() => Ok(()),
+    }
+}
+
+async fn consume(arguments: ConsumeArguments) -> Result<()> {
+    let ConsumeArguments { topic, from_beginning, exit_at_end, max_messages, details, cluster } = arguments;
+    let mut client = cluster.client();
+    let mut positions =
+        client.patiently(async |client| start(client, &topic, from_beginning, exit_at_end).await).await?;
+    let mut left = max_messages.unwrap_or(usize::MAX);
+    let mut out = std::io::BufWriter::new(Results::new());
+    let mut failing: Option<Tries> = None;
     while left > 0 && positions.values().any(|p| p.end.is_none_or(|end| p.offset < end)) {
         let leaders: std::collections::BTreeSet<i32> =
             positions.values().filter(|p| p.end.is_none_or(|end| p.offset < end)).map(|p| p.leader).collect();
@@ -61,41 +70,41 @@ pub async fn run(arguments: ConsumeArguments) -> Result<()> {
         for leader in leaders {
             match fetch(&mut client, &topic, leader, &mut positions).await {
                 Ok(records) => {
-                    failing = None;
                     for (partition, record) in records.into_iter().take(left) {
                         left -= 1;
-                        print(&mut out, arguments.details, partition, &record)?;
+                        print(&mut out, details, partition, &record)?;
                     }
                 }
                 Err(error) => trouble = Some(error),
             }
         }
         out.flush()?;
-        if let Some(error) = trouble {
-            if failing.get_or_insert_with(Instant::now).elapsed() > client.patience {
-                return Err(error);
-            }
-            sleep(super::client_pause()).await;
-            if let Ok(metadata) = client.topic_with_leaders(&topic).await {
-                for p in metadata.partitions {
-                    if let Some(position) = positions.get_mut(&p.partition_index) {
-                        position.leader = p.leader_id;
-                    }
-                }
+        let Some(error) = trouble else {
+            failing = None;
+            continue;
+        };
+        failing.get_or_insert_with(KafkaClient::tries).failed(error).await?;
+        for (partition, leader) in client.leaders(&topic).await.unwrap_or_default() {
+            if let Some(position) = positions.get_mut(&partition) {
+                position.leader = leader;
             }
         }
     }
     Ok(())
 }
 
-async fn start(client: &mut KafkaClient, arguments: &ConsumeArguments) -> Result<BTreeMap<i32, Position>> {
-    let topic = client.topic_with_leaders(&arguments.topic).await?;
+async fn start(
+    client: &mut KafkaClient,
+    topic: &str,
+    from_beginning: bool,
+    exit_at_end: bool,
+) -> Result<BTreeMap<i32, Position>> {
     let mut positions = BTreeMap::new();
-    for p in topic.partitions {
-        let at = if arguments.from_beginning { EARLIEST } else { LATEST };
-        let offset = list_offset(client, &arguments.topic, p.leader_id, p.partition_index, at).await?;
-        let end = if arguments.exit_at_end {
-            Some(list_offset(client, &arguments.topic, p.leader_id, p.partition_index, LATEST).await?)
+    for p in client.topic_with_leaders(topic).await?.partitions {
+        let at = if from_beginning { EARLIEST } else { LATEST };
+        let offset = list_offset(client, topic, p.leader_id, p.partition_index, at).await?;
+        let end = if exit_at_end {
+            Some(list_offset(client, topic, p.leader_id, p.partition_index, LATEST).await?)
         } else {
             None
         };
@@ -104,6 +113,7 @@ async fn start(client: &mut KafkaClient, arguments: &ConsumeArguments) -> Result
     Ok(positions)
 }
 
+/// A leader that has just begun does not know the end yet (KIP-207), which is a retriable error.
 async fn list_offset(
     client: &mut KafkaClient,
     topic: &str,
@@ -119,18 +129,11 @@ async fn list_offset(
         }],
         ..Default::default()
     };
-    let deadline = Instant::now() + client.patience;
-    loop {
-        let (response, _) = client.ask_node(leader, &request, i16::MAX).await?;
-        let answer = response.topics.first().and_then(|t| t.partitions.first());
-        let Some(answer) = answer else { bail!("the broker said nothing of partition {partition}") };
-        // A leader that has just begun does not know the end yet (KIP-207).
-        if !is_retriable(answer.error_code) || Instant::now() >= deadline {
-            check(answer.error_code, None)?;
-            return Ok(answer.offset);
-        }
-        sleep(super::client_pause()).await;
-    }
+    let (response, _) = client.ask_node(leader, &request, i16::MAX).await?;
+    let answer = response.topics.first().and_then(|t| t.partitions.first());
+    let Some(answer) = answer else { bail!("the broker said nothing of partition {partition}") };
+    check(answer.error_code, None)?;
+    Ok(answer.offset)
 }
 
 async fn fetch(

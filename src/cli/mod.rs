@@ -1,18 +1,19 @@
 //! The command line: what a person types, what the process says and how it ends.
 //!
 //! In: arguments. Out: text on standard output (results) and standard error (what went wrong, in one line), and an
-//! exit code: 0 done, 1 failed, 2 wrong usage or settings.
+//! exit code: 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or settings.
 
 mod client;
 mod cluster;
 mod consume;
+mod output;
 mod produce;
 mod server;
 mod topic;
+mod tries;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// A Kafka-compatible broker: one binary, no ZooKeeper, no JVM.
 #[derive(Parser)]
@@ -33,23 +34,22 @@ enum Command {
     Quorum(cluster::QuorumArguments),
 }
 
+/// What client commands take from the environment, where settings of a server lie too.
+const BOOTSTRAP_VARIABLE: &str = "ROOKERY_BOOTSTRAP";
+const HTTP_VARIABLE: &str = "ROOKERY_HTTP";
+
 /// Where the cluster is.
 #[derive(Args)]
 struct ClusterAddress {
     /// Kafka addresses of some nodes, comma-separated
-    #[arg(long, env = "ROOKERY_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
-    bootstrap: String,
+    #[arg(long, env = BOOTSTRAP_VARIABLE, default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
+    bootstrap: client::Bootstrap,
 }
 
 impl ClusterAddress {
-    fn client(&self) -> anyhow::Result<client::KafkaClient> {
-        client::KafkaClient::new(&self.bootstrap)
+    fn client(self) -> client::KafkaClient {
+        client::KafkaClient::new(self.bootstrap)
     }
-}
-
-/// Between two tries of the same thing.
-fn client_pause() -> Duration {
-    Duration::from_millis(100)
 }
 
 /// Parse the arguments of this process and do what they say.
@@ -65,9 +65,10 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let usage = error.downcast_ref::<crate::config::ConfigError>().is_some();
-            eprintln!("rookery: {error:#}");
+            output::say(format_args!("{error:#}"));
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
@@ -75,5 +76,9 @@ pub fn run() -> ExitCode {
 
 /// A client's work needs no more than this thread.
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // A name service that hangs, or input that never comes, must not hold the process.
+    runtime.shutdown_background();
+    done
 }

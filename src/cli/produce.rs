@@ -1,6 +1,7 @@
 //! `rookery produce`: each line of standard input becomes a record, written once even if it has to be sent twice.
 
-use super::client::{KafkaClient, check, is_retriable};
+use super::client::{KafkaClient, check};
+use super::output::say;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
@@ -11,7 +12,7 @@ use rookery_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Write records: one for each line of standard input
 #[derive(Args)]
@@ -42,15 +43,15 @@ struct Producer {
 
 /// Send all lines; says how many at the end.
 pub async fn run(arguments: ProduceArguments) -> Result<()> {
-    let mut client = arguments.cluster.client()?;
-    let topic = client.topic_with_leaders(&arguments.topic).await?;
-    let producer_id = producer_id(&mut client).await?;
+    let mut client = arguments.cluster.client();
+    let topic = client.patiently(async |client| client.topic_with_leaders(&arguments.topic).await).await?;
+    let producer_id = client.patiently(producer_id).await?;
     let mut leaders: Vec<_> = topic.partitions.iter().map(|p| (p.partition_index, p.leader_id)).collect();
     leaders.sort_unstable();
     let partitions = leaders.into_iter().map(|(_, leader)| (leader, 0)).collect();
     let mut producer = Producer { client, topic: arguments.topic, producer_id, partitions, next: 0 };
     if std::io::stdin().is_terminal() {
-        eprintln!("Each line becomes a record of topic {}; end with Ctrl-D.", producer.topic);
+        say(format_args!("each line becomes a record of topic {}; end with Ctrl-D", producer.topic));
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut batch = RecordBatchBuilder::new();
@@ -78,26 +79,16 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
         }
     }
     sent += producer.send(batch).await?;
-    eprintln!("{sent} records written and acknowledged by every in-sync replica");
+    say(format_args!("{sent} records written and acknowledged by every in-sync replica"));
     Ok(())
 }
 
 async fn producer_id(client: &mut KafkaClient) -> Result<i64> {
-    let deadline = Instant::now() + client.patience;
-    loop {
-        let response = client
-            .ask_any(&InitProducerIdRequest {
-                transactional_id: None,
-                transaction_timeout_ms: 60_000,
-                ..Default::default()
-            })
-            .await?;
-        if !is_retriable(response.error_code) || Instant::now() >= deadline {
-            check(response.error_code, None)?;
-            return Ok(response.producer_id);
-        }
-        sleep(super::client_pause()).await;
-    }
+    let request =
+        InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+    let response = client.ask_any(&request).await?;
+    check(response.error_code, None).context("a producer id")?;
+    Ok(response.producer_id)
 }
 
 impl Producer {
@@ -106,57 +97,54 @@ impl Producer {
         if batch.is_empty() {
             return Ok(0);
         }
+        let Producer { client, topic, producer_id, partitions, next } = self;
         let count = batch.len();
-        let partition = self.next;
-        self.next = (self.next + 1) % self.partitions.len();
-        let sequence = self.partitions[partition].1;
-        let bytes = batch.producer(self.producer_id, 0, sequence).build()?.into_bytes();
-        let deadline = Instant::now() + self.client.patience;
-        loop {
-            match self.try_send(partition, bytes.clone()).await {
-                Ok(()) => {
-                    let count = i32::try_from(count).context("a batch of too many records")?;
-                    self.partitions[partition].1 = sequence.checked_add(count).unwrap_or(0);
-                    break;
-                }
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, "sending again");
-                    sleep(super::client_pause()).await;
-                    if let Ok(topic) = self.client.topic_with_leaders(&self.topic).await {
-                        for p in topic.partitions {
-                            if let Some(slot) =
-                                usize::try_from(p.partition_index).ok().and_then(|i| self.partitions.get_mut(i))
-                            {
-                                slot.0 = p.leader_id;
-                            }
-                        }
+        let partition = *next;
+        *next = (*next + 1) % partitions.len();
+        let sequence = partitions[partition].1;
+        let bytes = batch.producer(*producer_id, 0, sequence).build()?.into_bytes();
+        let mut again = false;
+        let sent = client.patiently(async |client| {
+            if again {
+                for (partition, leader) in client.leaders(topic).await.unwrap_or_default() {
+                    if let Some(slot) = usize::try_from(partition).ok().and_then(|i| partitions.get_mut(i)) {
+                        slot.0 = leader;
                     }
                 }
             }
-        }
+            again = true;
+            try_send(client, topic, (partition, partitions[partition].0), bytes.clone()).await
+        });
+        sent.await?;
+        let sent = i32::try_from(count).context("a batch of too many records")?;
+        partitions[partition].1 = sequence.checked_add(sent).unwrap_or(0);
         Ok(count)
     }
+}
 
-    async fn try_send(&mut self, partition: usize, batch: Bytes) -> Result<()> {
-        let index = i32::try_from(partition).context("a partition's number")?;
-        let data = PartitionProduceData { index, records: Some(Records::from(batch)) };
-        let request = ProduceRequest {
-            transactional_id: None,
-            acks: -1,
-            timeout_ms: 10_000,
-            topic_data: vec![TopicProduceData {
-                name: SmolStr::new(&self.topic),
-                partition_data: vec![data],
-                ..Default::default()
-            }],
-        };
-        let (response, _) = self.client.ask_node(self.partitions[partition].0, &request, PRODUCE_VERSION_MAX).await?;
-        let answer = response.responses.first().and_then(|t| t.partition_responses.first());
-        let Some(answer) = answer else { bail!("the broker said nothing of the records") };
-        check(answer.error_code, answer.error_message.as_ref())
-            .with_context(|| format!("topic {} partition {partition}", self.topic))
-    }
+async fn try_send(
+    client: &mut KafkaClient,
+    topic: &str,
+    (partition, leader): (usize, i32),
+    batch: Bytes,
+) -> Result<()> {
+    let index = i32::try_from(partition).context("a partition's number")?;
+    let data = PartitionProduceData { index, records: Some(Records::from(batch)) };
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![TopicProduceData {
+            name: SmolStr::new(topic),
+            partition_data: vec![data],
+            ..Default::default()
+        }],
+    };
+    let (response, _) = client.ask_node(leader, &request, PRODUCE_VERSION_MAX).await?;
+    let answer = response.responses.first().and_then(|t| t.partition_responses.first());
+    let Some(answer) = answer else { bail!("the broker said nothing of the records") };
+    check(answer.error_code, answer.error_message.as_ref())
+        .with_context(|| format!("topic {topic} partition {partition}"))
 }
 
 fn now_ms() -> i64 {

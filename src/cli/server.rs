@@ -1,10 +1,12 @@
 //! `rookery server`.
 
+use super::output::Results;
 use crate::config::definitions::DEFINITIONS;
 use crate::config::{ServerConfig, Settings, Source};
 use crate::server::Node;
 use crate::telemetry::{self, LogFormat};
 use clap::Args;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,8 +56,7 @@ pub struct ServerArguments {
 /// Run a node until it is told to stop.
 pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     if arguments.help_settings {
-        print_settings();
-        return Ok(());
+        return print_settings();
     }
     let mut settings = Settings::default();
     let strange = read_settings(&arguments, &mut settings)?;
@@ -90,7 +91,10 @@ fn told_to_stop() -> impl Future<Output = ()> {
             }
             match told.take() {
                 Some(told) => drop(told.send(())),
-                None => std::process::exit(1),
+                None => {
+                    tracing::warn!("told to stop again: this process ends at once, without leaving in order");
+                    std::process::exit(1);
+                }
             }
         }
     });
@@ -103,7 +107,8 @@ fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow
     if let Some(path) = &arguments.config {
         settings.read_file(path)?;
     }
-    let strange = settings.read_environment(std::env::vars());
+    let mut strange = settings.read_environment(std::env::vars());
+    strange.retain(|variable| ![super::BOOTSTRAP_VARIABLE, super::HTTP_VARIABLE].contains(&variable.as_str()));
     let named = |text: &String| if text.contains("://") { text.clone() } else { format!("PLAINTEXT://{text}") };
     for (flag, name, value) in [
         ("--node-id", "node.id", arguments.node_id.clone()),
@@ -129,10 +134,11 @@ fn read_settings(arguments: &ServerArguments, settings: &mut Settings) -> anyhow
     Ok(strange)
 }
 
-#[allow(clippy::print_stdout)]
-fn print_settings() {
+fn print_settings() -> anyhow::Result<()> {
+    let mut out = Results::new();
     for d in DEFINITIONS {
         let default = if d.default.is_empty() { "not set" } else { d.default };
-        println!("{}\n    {} [{default}]", d.name, d.doc);
+        writeln!(out, "{}\n    {} [{default}]", d.name, d.doc)?;
     }
+    Ok(())
 }

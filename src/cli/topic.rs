@@ -1,6 +1,8 @@
 //! `rookery topic create|list|describe|delete`.
 
 use super::client::{KafkaClient, check};
+use super::output::Results;
+use super::tries::Hopeless;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -9,7 +11,7 @@ use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use rookery_protocol::messages::delete_topics::DeleteTopicState;
 use rookery_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
-use tokio::time::Instant;
+use std::io::Write;
 
 /// Create, list, describe, delete topics
 #[derive(Args)]
@@ -61,7 +63,6 @@ enum TopicCommand {
 }
 
 /// Do what was asked.
-#[allow(clippy::print_stdout)]
 pub async fn run(arguments: TopicArguments) -> Result<()> {
     match arguments.command {
         TopicCommand::Create { name, partitions, replication_factor, configs, if_not_exists, cluster } => {
@@ -72,15 +73,16 @@ pub async fn run(arguments: TopicArguments) -> Result<()> {
                 configs: configs.iter().map(|c| config(c)).collect::<Result<_>>()?,
                 ..Default::default()
             };
-            create(&mut cluster.client()?, topic, if_not_exists).await
+            create(&mut cluster.client(), topic, if_not_exists).await
         }
         TopicCommand::List { cluster } => {
-            for topic in cluster.client()?.metadata(None).await?.topics {
-                println!("{}", topic.name.unwrap_or_default());
+            let mut out = Results::new();
+            for topic in cluster.client().metadata(None).await?.topics {
+                writeln!(out, "{}", topic.name.unwrap_or_default())?;
             }
             Ok(())
         }
-        TopicCommand::Describe { name, cluster } => describe(&mut cluster.client()?, &name).await,
+        TopicCommand::Describe { name, cluster } => describe(&mut cluster.client(), &name).await,
         TopicCommand::Delete { name, cluster } => {
             let name = SmolStr::new(&name);
             let request = DeleteTopicsRequest {
@@ -88,7 +90,7 @@ pub async fn run(arguments: TopicArguments) -> Result<()> {
                 topic_names: vec![name.clone()],
                 timeout_ms: 30_000,
             };
-            let response = cluster.client()?.ask_any(&request).await?;
+            let response = cluster.client().ask_any(&request).await?;
             let Some(result) = response.responses.first() else { bail!("the broker said nothing of topic {name}") };
             check(result.error_code, result.error_message.as_ref())
         }
@@ -102,31 +104,25 @@ fn config(text: &str) -> Result<CreatableTopicConfig> {
     Ok(CreatableTopicConfig { name: SmolStr::new(name), value: Some(SmolStr::new(value)) })
 }
 
-/// A cluster that has just started may have too few brokers for the replicas: that is worth waiting for.
+/// A cluster that has just started may have too few brokers for the replicas: that is worth waiting for. A connection that
+/// breaks is not: nobody knows then whether the topic was created.
 async fn create(client: &mut KafkaClient, topic: CreatableTopic, if_not_exists: bool) -> Result<()> {
-    let deadline = Instant::now() + client.patience;
     let name = topic.name.to_string();
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
-    loop {
-        let response = client.ask_any(&request).await?;
+    let created = client.patiently(async |client| {
+        let response = client.ask_any(&request).await.map_err(|e| Hopeless(format!("{e:#}")))?;
         let Some(result) = response.topics.first() else { bail!("the broker said nothing of topic {name}") };
-        let code = ErrorCode::from_code(result.error_code);
-        match code {
-            Some(ErrorCode::None) => break,
-            Some(ErrorCode::TopicAlreadyExists) if if_not_exists => break,
-            Some(error) if error.is_retriable() && Instant::now() < deadline => {
-                tokio::time::sleep(super::client_pause()).await;
-            }
-            _ => return check(result.error_code, result.error_message.as_ref()),
+        if if_not_exists && result.error_code == ErrorCode::TopicAlreadyExists.code() {
+            return Ok(());
         }
-    }
-    client.topic_with_leaders(&name).await.map(drop)
+        check(result.error_code, result.error_message.as_ref())
+    });
+    created.await?;
+    client.patiently(async |client| client.topic_with_leaders(&name).await).await.map(drop)
 }
 
-#[allow(clippy::print_stdout)]
 async fn describe(client: &mut KafkaClient, name: &str) -> Result<()> {
-    let metadata = client.metadata(Some(&[name])).await?;
-    let Some(topic) = metadata.topics.into_iter().next() else { bail!("the broker said nothing of topic {name}") };
+    let topic = client.topic(name).await?;
     check(topic.error_code, None)?;
     let list = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut table = Table::new();
@@ -149,7 +145,6 @@ async fn describe(client: &mut KafkaClient, name: &str) -> Result<()> {
             list(&p.offline_replicas),
         ]);
     }
-    println!("topic {name}, id {}", rookery_raft::ids::TopicId(topic.topic_id));
-    println!("{table}");
+    writeln!(Results::new(), "topic {name}, id {}\n{table}", rookery_raft::ids::TopicId(topic.topic_id))?;
     Ok(())
 }

@@ -46,6 +46,7 @@ mod error;
 mod event_loop;
 pub mod group;
 mod live_keys;
+mod loads;
 mod log;
 mod memory_log;
 mod replica_log;

@@ -12,6 +12,7 @@
 //! The task owns the [`EventLoop`]; requests reach it through one bounded queue, in which callers wait for room.
 //! The leader epoch is fixed for the life of the task and goes along with every call to the log.
 
+use super::loads::{Loading, Loads};
 use super::{
     AppendError, Appended, CoordinatorError, CoordinatorLog, CoordinatorShard, DecodeError, EventLoop, LoopLimits, Now,
     ReadError, RequestId, Rewriting, ShardFactory, decode_batches,
@@ -85,6 +86,7 @@ struct Led<S: CoordinatorShard> {
 /// All partitions of one coordinator's topic that this broker leads.
 pub struct CoordinatorRuntime<S: CoordinatorShard, L> {
     factory: Arc<dyn ShardFactory<S>>,
+    loads: Arc<Loads>,
     config: RuntimeConfig,
     partitions: Mutex<BTreeMap<i32, Led<S>>>,
     tasks: TaskTracker,
@@ -98,6 +100,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
     pub fn new(factory: impl ShardFactory<S>, config: RuntimeConfig) -> Self {
         Self {
             factory: Arc::new(factory),
+            loads: Loads::new(config.topic),
             config,
             partitions: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -121,6 +124,9 @@ impl<S: CoordinatorShard, L: CoordinatorLog> CoordinatorRuntime<S, L> {
         let task = PartitionTask {
             log: log.clone(),
             factory: self.factory.clone(),
+            loads: self.loads.clone(),
+            // Those that are elected together are loads of one round.
+            loading: Some(self.loads.begin()),
             config: self.config,
             partition,
             epoch,
@@ -203,6 +209,8 @@ impl From<AppendError> for End {
 struct PartitionTask<S: CoordinatorShard, L> {
     log: Arc<L>,
     factory: Arc<dyn ShardFactory<S>>,
+    loads: Arc<Loads>,
+    loading: Option<Loading>,
     config: RuntimeConfig,
     partition: i32,
     epoch: LeaderEpoch,
@@ -228,13 +236,13 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
             match end {
                 End::NotLeader => break,
                 End::Record(error) => {
-                    tracing::error!(topic, partition, %epoch, %error, "cannot load: the coordinator stays unavailable");
+                    tracing::error!(topic, partition, epoch = epoch.0, %error, "cannot load: the coordinator stays unavailable");
                     metrics::counter!("rookery_coordinator_failed_loads_total", "topic" => topic).increment(1);
                     refuse_until(&mut queue, CoordinatorError::CoordinatorNotAvailable, &mut stop).await;
                     break;
                 }
                 End::Append(_) | End::Read(_) | End::Batch(_) | End::Panicked => {
-                    tracing::warn!(topic, partition, %epoch, error = %end, "loading anew");
+                    tracing::warn!(topic, partition, epoch = epoch.0, error = %end, "loading anew");
                     metrics::counter!("rookery_coordinator_reloads_total", "topic" => topic).increment(1);
                     let mut slept = pin!(tokio::time::sleep(pause));
                     pause = (pause * 2).min(RELOAD_PAUSE.1);
@@ -243,7 +251,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
             }
         }
         self.answer_all(CoordinatorError::NotCoordinator);
-        tracing::info!(topic, partition, %epoch, "coordinator unloaded");
+        tracing::debug!(topic, partition, epoch = epoch.0, "coordinator unloaded");
     }
 
     async fn load_and_serve(&mut self, queue: &mut mpsc::Receiver<Command<S>>, pause: &mut Duration) -> End {
@@ -271,8 +279,9 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
         }
     }
 
-    async fn load(&self) -> Result<EventLoop<S>, End> {
+    async fn load(&mut self) -> Result<EventLoop<S>, End> {
         let (topic, partition, epoch) = (self.config.topic, self.partition, self.epoch);
+        let loading = self.loading.take().unwrap_or_else(|| self.loads.begin());
         let begun = Instant::now();
         let mut event_loop = EventLoop::new(self.factory.create(partition), self.config.limits);
         let bounds = self.log.bounds(partition, epoch).await?;
@@ -301,7 +310,8 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
             metrics::counter!("rookery_coordinator_unknown_records_total", "topic" => topic).increment(unknown);
         }
         let (start, end, keys) = (bounds.start, bounds.end, event_loop.live_keys().len());
-        tracing::info!(topic, partition, %epoch, start, end, keys, "coordinator loaded");
+        tracing::debug!(topic, partition, epoch = epoch.0, start, end, keys, "coordinator loaded");
+        loading.done(keys);
         metrics::histogram!("rookery_coordinator_load_seconds", "topic" => topic).record(begun.elapsed().as_secs_f64());
         Ok(event_loop)
     }

@@ -199,7 +199,7 @@ impl Driver {
         }
         while let Some(event) = self.swim.pop_event() {
             let GossipEvent { node_id, incarnation, liveness, .. } = event;
-            tracing::info!(node = %node_id, %incarnation, liveness = liveness.as_str(), "gossip");
+            tracing::info!(node = node_id.0, %incarnation, liveness = liveness.as_str(), "gossip");
             if self.events.try_send(event).is_err() {
                 counter!("rookery_gossip_dropped_events_total").increment(1);
             }

@@ -228,7 +228,7 @@ impl Swim {
             self.reporter.hear(sender.node_id, now);
         }
         handled.map_err(|error| {
-            tracing::debug!(%error, node = %sender.node_id, "gossip datagram dropped");
+            tracing::debug!(%error, node = sender.node_id.0, "gossip datagram dropped");
             Dropped::Protocol
         })
     }
@@ -285,7 +285,7 @@ impl Swim {
             return;
         }
         tracing::warn!(
-            node = %ours.node_id,
+            node = ours.node_id.0,
             generation = ours.generation,
             known = generation,
             "the gossip knows a later process of this node: the clock was set back, or the node id is used twice"

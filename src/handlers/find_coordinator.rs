@@ -30,7 +30,7 @@ pub async fn handle(
     let named = |image: &MetadataImage| groups.iter().filter_map(|key| leader(image, key)).collect();
     let image = handlers.broker.settled_image(named).await;
     let mut coordinators: Vec<_> =
-        keys.into_iter().map(|key| find(&image, connection, request.key_type, key)).collect();
+        keys.into_iter().map(|key| find(&image, connection, version, request.key_type, key)).collect();
     if version >= 4 {
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
@@ -52,7 +52,14 @@ fn leader(image: &MetadataImage, group: &str) -> Option<NodeId> {
     topic.partition(partition_of(group, partitions)).map(|p| p.leader)
 }
 
-fn find(image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolStr) -> Coordinator {
+/// Whoever asks for what there is not must fail at once instead of asking again until its time is over. librdkafka, which stops
+/// at version 2, does so for codes of authorization alone, and prints the message beside them. The Java client, which begins at
+/// version 4 where it can, does so for any lasting code, and prints the message with all but those of authorization.
+fn no_transactions(version: i16) -> ErrorCode {
+    if version >= 4 { ErrorCode::UnsupportedVersion } else { ErrorCode::TransactionalIdAuthorizationFailed }
+}
+
+fn find(image: &MetadataImage, connection: &ConnectionInfo, version: i16, kind: i8, key: SmolStr) -> Coordinator {
     let refused = |error: ErrorCode, message: &str| Coordinator {
         key: key.clone(),
         node_id: -1,
@@ -63,7 +70,7 @@ fn find(image: &MetadataImage, connection: &ConnectionInfo, kind: i8, key: SmolS
     };
     match kind {
         GROUP => {}
-        TRANSACTION => return refused(ErrorCode::CoordinatorNotAvailable, "this version has no transactions yet"),
+        TRANSACTION => return refused(no_transactions(version), "this broker has no transactions yet"),
         _ => return refused(ErrorCode::InvalidRequest, "the key type is neither group nor transaction"),
     }
     let unavailable = || refused(ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorNotAvailable.message());

@@ -15,8 +15,8 @@ pub async fn handle(handlers: &Handlers, request: InitProducerIdRequest) -> Init
     match request.transactional_id {
         None => {}
         Some(id) if id.is_empty() => return refused(ErrorCode::InvalidRequest),
-        // Nobody coordinates transactions: FindCoordinator says so first, and this says it again.
-        Some(_) => return refused(ErrorCode::CoordinatorNotAvailable),
+        // FindCoordinator refuses first, with a message; this is the one code at which every client gives up.
+        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
     }
     match handlers.broker.next_producer_id().await {
         Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },

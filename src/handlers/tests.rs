@@ -257,6 +257,9 @@ async fn data(f: &Fixture, key: ApiKey, version: i16) {
             let request = InitProducerIdRequest { transactional_id: None, ..Default::default() };
             let answer = f.ask_both(version, &request).await;
             assert!(answer.error_code == OK && answer.producer_id >= 7);
+            let request = InitProducerIdRequest { transactional_id: Some("tx".into()), ..Default::default() };
+            let code = ErrorCode::TransactionalIdAuthorizationFailed.code();
+            assert_eq!(f.ask_both(version, &request).await.error_code, code, "a client asks again, in vain");
         }
         ApiKey::OffsetForLeaderEpoch => {
             let asked = |partition| wire::offset_for_leader_epoch::OffsetForLeaderPartition {
@@ -334,6 +337,13 @@ async fn group(f: &Fixture, newest: i16) {
     };
     let answer = f.ask_both(version, &request).await;
     assert_eq!(answer.coordinators.first().map_or(answer.node_id, |c| c.node_id), ME.0);
+    if version >= 1 {
+        let of_transactions = FindCoordinatorRequest { key_type: 1, ..request };
+        let answer = f.ask_both(version, &of_transactions).await;
+        let code = answer.coordinators.first().map_or(answer.error_code, |c| c.error_code);
+        let retriable = ErrorCode::from_code(code).is_none_or(ErrorCode::is_retriable);
+        assert!(code != OK && !retriable, "a client asks again, in vain: {code}");
+    }
 
     let protocol =
         wire::join_group::JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::from_static(b"m") };

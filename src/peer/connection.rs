@@ -210,7 +210,7 @@ impl ConnectionTask {
             () = self.abort.cancelled() => ClosedReason::LocalShutdown,
         };
         self.calls.close(reason);
-        tracing::debug!(node = %self.node, %lane, ?reason, "connection to peer closed");
+        tracing::debug!(node = self.node.0, %lane, ?reason, "connection to peer closed");
         self.events.send(PeerEvent::Closed { peer, lane, direction, reason, at: Instant::now() });
     }
 
@@ -220,7 +220,7 @@ impl ConnectionTask {
                 Ok(None) => {}
                 Ok(Some(reason)) => return reason,
                 Err(error) if error.is_violation() => {
-                    tracing::warn!(node = %self.node, lane = %self.lane, %error, "peer broke the protocol; connection closed");
+                    tracing::warn!(node = self.node.0, lane = %self.lane, %error, "peer broke the protocol; connection closed");
                     return ClosedReason::Protocol;
                 }
                 Err(_) => return ClosedReason::Lost,

@@ -147,7 +147,7 @@ async fn serve(shared: Arc<ServerShared>, mut stream: TcpStream, remote: SocketA
         Ok(Ok(Ok(shaken))) => shaken,
         Ok(Ok(Err((peer, refusal)))) => {
             metrics::handshake_failed("server");
-            return tracing::warn!(%remote, node = %peer.node_id, reason = %refusal, "peer connection refused");
+            return tracing::warn!(%remote, node = peer.node_id.0, reason = %refusal, "peer connection refused");
         }
         Ok(Err(HelloError::Io(error))) => {
             metrics::handshake_failed("server");
@@ -163,11 +163,11 @@ async fn serve(shared: Arc<ServerShared>, mut stream: TcpStream, remote: SocketA
         }
     };
     let direction = Direction::Inbound;
-    tracing::debug!(%remote, node = %peer.node_id, %lane, "peer connected");
+    tracing::debug!(%remote, node = peer.node_id.0, %lane, "peer connected");
     shared.events.send(PeerEvent::Opened { peer, lane, direction });
     let metrics = ConnectionMetrics::new(lane, direction);
     let reason = Session::new(shared.clone(), peer, lane, remote, metrics).run(stream).await;
-    tracing::debug!(%remote, node = %peer.node_id, %lane, ?reason, "peer disconnected");
+    tracing::debug!(%remote, node = peer.node_id.0, %lane, ?reason, "peer disconnected");
     shared.events.send(PeerEvent::Closed { peer, lane, direction, reason, at: Instant::now() });
 }
 

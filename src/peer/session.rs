@@ -78,7 +78,7 @@ impl Session {
                 Ok(Some(reason)) => return reason,
                 Err(error) if error.is_violation() => {
                     let (remote, node, lane) = (self.remote, self.peer.node_id, self.lane);
-                    tracing::warn!(%remote, %node, %lane, %error, "peer broke the protocol; connection closed");
+                    tracing::warn!(%remote, node = node.0, %lane, %error, "peer broke the protocol; connection closed");
                     return ClosedReason::Protocol;
                 }
                 Err(_) => return ClosedReason::Lost,

@@ -155,12 +155,12 @@ impl Stream {
             Ok(body) => match ReplicaFetchResponse::decode(body) {
                 Ok(response) => Some(response),
                 Err(error) => {
-                    tracing::warn!(source = %self.source, %error, "a replication answer cannot be read");
+                    tracing::warn!(source = self.source.0, %error, "a replication answer cannot be read");
                     None
                 }
             },
             Err(error) => {
-                tracing::debug!(source = %self.source, %error, "replication fetch");
+                tracing::debug!(source = self.source.0, %error, "replication fetch");
                 None
             }
         }
@@ -221,7 +221,7 @@ impl Stream {
             Ok(position) => self.fetcher.lock().moved(id, leader_epoch, position),
             Err(ReplicaError::NotLeaderOrFollower) => {} // another term: it has been started anew, or stopped
             Err(error) => {
-                tracing::warn!(partition = %id, source = %self.source, %error, "replication pauses for this partition");
+                tracing::warn!(partition = %id, source = self.source.0, %error, "replication pauses for this partition");
                 let mut fetcher = self.fetcher.lock();
                 // Some of it may have been queued: ask on from where the log stands now.
                 if let Ok(position) = partition.follower_position(leader_epoch) {

@@ -88,7 +88,7 @@ impl Partition {
             role.log.truncate_to(end, self.context.clock.wall_ms())?
         };
         self.replication.lock().high_watermark.truncate_to(end);
-        tracing::info!(partition = %self.id(), %leader_epoch, from = offsets.log_end, to = end, "truncated to the leader's log");
+        tracing::info!(partition = %self.id(), leader_epoch = leader_epoch.0, from = offsets.log_end, to = end, "truncated to the leader's log");
         Ok(position(&role.log))
     }
 
@@ -104,7 +104,7 @@ impl Partition {
             let offsets = role.log.offsets();
             let high_watermark = self.high_watermark();
             self.replication.lock().high_watermark.follow(high_watermark, offsets.log_start, offsets.log_end);
-            tracing::info!(partition = %self.id(), %leader_epoch, leader_log_start, "started over at the leader's log start");
+            tracing::info!(partition = %self.id(), leader_epoch = leader_epoch.0, leader_log_start, "started over at the leader's log start");
             return Ok(position(&role.log));
         }
         Err(ReplicaError::OffsetOutOfRange {

@@ -32,7 +32,7 @@ impl PeerService for ReplicaLane {
                         (Ok(request), Some(service)) if request.broker == from.node_id => service.fetch(request).await,
                         (Ok(_), _) => ReplicaFetchResponse::refused(&ReplicaError::InconsistentClusterId),
                         (Err(error), _) => {
-                            tracing::warn!(node = %from.node_id, %error, "a replication fetch cannot be read");
+                            tracing::warn!(node = from.node_id.0, %error, "a replication fetch cannot be read");
                             ReplicaFetchResponse::refused(&ReplicaError::InconsistentClusterId)
                         }
                     };

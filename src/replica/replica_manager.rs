@@ -301,7 +301,7 @@ impl ReplicaManager {
                 () = &mut proposing => return,
                 _ = lag.tick() => {
                     if let Some(source) = self.broken_stream() {
-                        tracing::error!(leader = %source, "the task that fetches from a leader has panicked");
+                        tracing::error!(leader = source.0, "the task that fetches from a leader has panicked");
                         return;
                     }
                     self.retry_unfinished();
@@ -357,8 +357,7 @@ impl ReplicaManager {
         for (id, partition) in self.table.load().iter() {
             partition.log().expire_producers(now_ms, expiration_ms);
             let Some(topic) = image.topics.by_id(id.topic_id) else { continue };
-            let deletes = image.topic_config(&topic.name, "cleanup.policy").is_some_and(|p| p.contains("delete"));
-            if !deletes || partition.role().0 != Role::Leader {
+            if !image.is_retention_bound(&topic.name) || partition.role().0 != Role::Leader {
                 continue;
             }
             let number = |name| self.config.topic_configs.number(&image, &topic.name, name);
@@ -587,7 +586,7 @@ impl ReplicaManager {
         match partition.apply(&state, &broker_views(image, &state)) {
             Ok(Applied::BecameLeader) => {
                 self.unfollow(id, None);
-                tracing::debug!(partition = %id, epoch = %state.leader_epoch, "leads");
+                tracing::debug!(partition = %id, epoch = state.leader_epoch.0, "leads");
             }
             Ok(Applied::Follows { leader, leader_epoch, position }) => {
                 self.unfollow(id, Some(leader));
@@ -595,7 +594,7 @@ impl ReplicaManager {
             }
             Ok(Applied::Waits) => {
                 self.unfollow(id, None);
-                tracing::info!(partition = %id, epoch = %state.leader_epoch, "waits for the next leader epoch");
+                tracing::info!(partition = %id, epoch = state.leader_epoch.0, "waits for the next leader epoch");
             }
             Ok(Applied::StillLeader | Applied::Nothing) => {}
             Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),
@@ -792,7 +791,7 @@ fn broker_views(image: &MetadataImage, state: &PartitionState) -> BTreeMap<NodeI
 fn log_class(configs: &TopicConfigs, image: &MetadataImage, id: TopicIdPartition) -> LogClass {
     let Some(topic) = image.topics.by_id(id.topic_id) else { return LogClass::of(false, -1, -1) };
     let number = |name| configs.number(image, &topic.name, name);
-    LogClass::of(image.is_compacted(&topic.name), number("retention.ms"), number("retention.bytes"))
+    LogClass::of(!image.is_retention_bound(&topic.name), number("retention.ms"), number("retention.bytes"))
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ impl Node {
         let pool = PeerPool::new(identity.clone(), book.clone(), peer_config.clone(), events.clone(), jitter);
 
         let metadata = MetadataCell::default();
-        let admin = QuorumAdmin::new(me.node_id, metadata.clone(), pool.clone());
+        let admin = QuorumAdmin::new(me.node_id, listed_voters(&config), metadata.clone(), pool.clone());
         let replica_lane = ReplicaLane::default();
         let controller = Arc::new(ControllerService::new(Arc::new(metadata.clone())));
         let services = PeerServices::new()
@@ -449,7 +449,7 @@ impl Node {
         let mut told = String::new();
         loop {
             if let Some(id) = self.metadata.cluster_id() {
-                tracing::info!(cluster = %id, node = %self.config.node_id, "member of the cluster");
+                tracing::info!(cluster = %id, node = self.config.node_id.0, "member of the cluster");
                 return id;
             }
             if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
@@ -613,10 +613,6 @@ struct OpenMetadata<'a> {
 }
 
 impl OpenMetadata<'_> {
-    fn voters(&self) -> BTreeMap<NodeId, QuorumNode> {
-        self.config.voters.iter().map(|v| (v.node_id, QuorumNode { address: v.address.to_string() })).collect()
-    }
-
     fn all_publishers(&self) -> Vec<Arc<dyn MetadataPublisher>> {
         self.early.iter().cloned().chain([self.publishers.clone() as Arc<dyn MetadataPublisher>]).collect()
     }
@@ -632,7 +628,7 @@ impl OpenMetadata<'_> {
             heartbeat: timing.quorum_heartbeat,
             election_min: timing.quorum_election_min,
             election_max: timing.quorum_election_max,
-            ..QuorumConfig::new(self.me, self.voters(), ClusterId::random())
+            ..QuorumConfig::new(self.me, listed_voters(self.config), ClusterId::random())
         };
         let topics = &self.config.topics;
         let controller = ControllerConfig {
@@ -654,11 +650,16 @@ impl OpenMetadata<'_> {
     }
 
     fn observer(&self) -> Result<MetadataObserver, StartError> {
-        let config = ObserverConfig::new(self.me, self.voters(), self.directory.cluster_id());
+        let config = ObserverConfig::new(self.me, listed_voters(self.config), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
         MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
             .map_err(|e| StartError::Metadata(e.to_string()))
     }
+}
+
+/// `controller.quorum.voters`.
+fn listed_voters(config: &ServerConfig) -> BTreeMap<NodeId, QuorumNode> {
+    config.voters.iter().map(|v| (v.node_id, QuorumNode { address: v.address.to_string() })).collect()
 }
 
 /// A log that lost what it held must not vote again under this directory's id.

@@ -2,9 +2,11 @@
 
 use crate::admin::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
-    PartitionTrouble, Problem, QuorumSummary, ReplaceVoter,
+    PartitionTrouble, Problem, QuorumSummary, ReplaceVoter, TopicTrouble, VoterSummary,
 };
-use crate::broker::{BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, ReplaceError};
+use crate::broker::{
+    BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, ReplaceError, Replaced, VoterState,
+};
 use crate::gossip::MembershipView;
 use crate::replica::ReplicaManager;
 use futures_util::FutureExt;
@@ -13,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rookery_protocol::error::ErrorCode;
 use rookery_raft::ids::NodeId;
 use rookery_raft::image::MetadataImage;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -45,7 +48,17 @@ impl View {
         }
     }
 
-    fn quorum(&self) -> QuorumSummary {
+    async fn quorum(&self) -> QuorumSummary {
+        let voters = self.admin.voters().await;
+        let votes = voters.values().filter(|state| **state == VoterState::Votes).count();
+        let has_majority = (!voters.is_empty()).then_some(votes * 2 > voters.len());
+        let name = |state| match state {
+            VoterState::Votes => "votes",
+            VoterState::NoVote => "no vote",
+            VoterState::Unreachable => "unreachable",
+        };
+        let voter_states =
+            voters.into_iter().map(|(id, state)| VoterSummary { node_id: id.0, state: name(state) }).collect();
         let controller = self.metadata.controller().map(|id| ControllerSummary { node_id: id.0 });
         let applied_index = self.metadata.image().offset.0;
         match self.metadata.get() {
@@ -55,6 +68,8 @@ impl View {
                     controller,
                     term: leadership.term,
                     voters: leadership.voters.iter().map(|v| v.id.to_string()).collect(),
+                    voter_states,
+                    has_majority,
                     applied_index,
                 }
             }
@@ -93,22 +108,26 @@ impl NodeView for View {
         reasons
     }
 
-    fn cluster(&self) -> ClusterView {
-        let image = self.metadata.image();
-        let gossip = self.gossip.get().map(|view| view.borrow().clone());
-        ClusterView {
-            cluster_id: self.metadata.cluster_id().map(|id| id.to_string()),
-            node_id: self.node.0,
-            state: self.state(),
-            quorum: self.quorum(),
-            brokers: brokers(&image),
-            gossip: gossip
-                .iter()
-                .flat_map(|view| &view.members)
-                .map(|(id, m)| GossipSummary { node_id: id.0, state: m.liveness.as_str().to_owned() })
-                .collect(),
-            partitions: partitions(&image),
+    fn cluster(&self) -> BoxFuture<'_, ClusterView> {
+        async move {
+            let quorum = self.quorum().await;
+            let image = self.metadata.image();
+            let gossip = self.gossip.get().map(|view| view.borrow().clone());
+            ClusterView {
+                cluster_id: self.metadata.cluster_id().map(|id| id.to_string()),
+                node_id: self.node.0,
+                state: self.state(),
+                quorum,
+                brokers: brokers(&image),
+                gossip: gossip
+                    .iter()
+                    .flat_map(|view| &view.members)
+                    .map(|(id, m)| GossipSummary { node_id: id.0, state: m.liveness.as_str().to_owned() })
+                    .collect(),
+                partitions: partitions(&image),
+            }
         }
+        .boxed()
     }
 
     fn metrics(&self) -> String {
@@ -117,9 +136,13 @@ impl NodeView for View {
 }
 
 impl NodeActions for View {
-    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<(), Problem>> {
+    fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>> {
         let admin = self.admin.clone();
-        async move { admin.replace_voter(NodeId(request.node_id)).await.map_err(|error| problem(&error)) }.boxed()
+        async move {
+            let replaced = admin.replace_voter(NodeId(request.node_id)).await;
+            replaced.map(|replaced| replaced == Replaced::Done).map_err(|error| problem(&error))
+        }
+        .boxed()
     }
 }
 
@@ -160,13 +183,15 @@ fn brokers(image: &MetadataImage) -> Vec<BrokerSummary> {
 
 fn partitions(image: &MetadataImage) -> PartitionSummary {
     let mut summary = PartitionSummary::default();
+    let mut topics = Vec::new();
     for topic in image.topics.iter_by_name() {
+        let mut trouble = TopicTrouble { topic: topic.name.to_string(), ..Default::default() };
         for (number, p) in topic.iter() {
-            summary.total += 1;
+            trouble.partitions += 1;
             let under_replicated = p.isr.len() < p.replicas.len();
-            summary.under_replicated += usize::from(under_replicated);
-            summary.under_min_isr += usize::from(p.isr.len() < image.min_isr(&topic.name, p.replicas.len()));
-            summary.offline += usize::from(!p.has_leader());
+            trouble.under_replicated += usize::from(under_replicated);
+            trouble.under_min_isr += usize::from(p.isr.len() < image.min_isr(&topic.name, p.replicas.len()));
+            trouble.offline += usize::from(!p.has_leader());
             if (under_replicated || !p.has_leader()) && summary.in_trouble.len() < PartitionSummary::LISTED_MAX {
                 let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
                 summary.in_trouble.push(PartitionTrouble {
@@ -178,7 +203,18 @@ fn partitions(image: &MetadataImage) -> PartitionSummary {
                 });
             }
         }
+        summary.total += trouble.partitions;
+        summary.under_replicated += trouble.under_replicated;
+        summary.under_min_isr += trouble.under_min_isr;
+        summary.offline += trouble.offline;
+        if trouble.under_replicated + trouble.offline > 0 {
+            topics.push(trouble);
+        }
     }
+    summary.topics_in_trouble = topics.len();
+    topics.sort_by_key(|t| Reverse((t.offline, t.under_min_isr, t.under_replicated)));
+    topics.truncate(PartitionSummary::LISTED_MAX);
+    summary.worst_topics = topics;
     summary
 }
 

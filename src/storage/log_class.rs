@@ -47,7 +47,8 @@ impl LogClass {
         Self::Compacted,
     ];
 
-    /// The class of a topic's settings: `cleanup.policy` contains compact, `retention.ms`, `retention.bytes` (−1: none).
+    /// The class of a topic's settings: whether `cleanup.policy` is compact alone, `retention.ms`, `retention.bytes` (−1:
+    /// none).
     pub fn of(compacted: bool, retention_ms: i64, retention_bytes: i64) -> Self {
         if compacted {
             return Self::Compacted;

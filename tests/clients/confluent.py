@@ -378,6 +378,16 @@ def check_errors():
 
     check("too-large", too_large)
 
+    def transactions():
+        try:
+            Producer({**BASE, "transactional.id": "confluent"}).init_transactions(30)
+        except KafkaException as e:  # a time-out is not fatal
+            expect("no transactions yet" in str(e) and e.args[0].fatal(), f"{e}")
+        else:
+            expect(False, "they began")
+
+    check("no-transactions", transactions)
+
 
 def command(template, node):
     subprocess.run(template.replace("{}", str(node)), shell=True, check=True, stdout=subprocess.DEVNULL)

@@ -143,6 +143,7 @@ all_read() {
 check_group() {
   local why= strategy=range
   local -A member
+  rm -f "$work/stop"
   : >"$work/a.read" >"$work/b.read" >"$work/c.read" >"$work/a.log" >"$work/b.log" >"$work/c.log"
   numbers "$work/stop" | tee "$work/numbers" | client -P -t kcat-group -X linger.ms=5 -X partitioner=random -X sticky.partitioning.linger.ms=0 &
   local producer=$!
@@ -190,10 +191,12 @@ check_kill() { # records at a steady rate to partition 0 while its leader is kil
   until_true 60 all_in_sync kcat-kill 3 || why+="not in sync: $(described kcat-kill); "
   leader=$(described kcat-kill | awk '$1 == 0 { print $2 }')
   rm -f "$work/stop"
-  numbers "$work/stop" >"$work/numbers" &
+  # Emptied before both sides of the file begin: the reader could meet what another check left there.
+  : >"$work/numbers" >"$work/acks"
+  numbers "$work/stop" >>"$work/numbers" &
   # Each acknowledgement is one line on kcat's stderr; it gets its time here.
   { tail -n +1 -f --pid=$! "$work/numbers" | client -P -t kcat-kill -p 0 -v -v -v -X acks=all -X enable.idempotence=true -X linger.ms=1; echo "exit $?" >&2; } 2>&1 >/dev/null |
-    while IFS= read -r line; do echo "${EPOCHREALTIME/./} $line"; done >"$work/acks" &
+    while IFS= read -r line; do echo "${EPOCHREALTIME/./} $line"; done >>"$work/acks" &
   producer=$!
   acks() { grep -c 'Message delivered' "$work/acks"; }
   more_acks() { [ "$(acks)" -gt "$1" ]; }

@@ -84,6 +84,11 @@ impl Cluster {
 
     /// Launches a node with more on its command line.
     pub fn launch_with(&mut self, i: usize, more: &[&str]) {
+        self.launch_in(i, more, &[]);
+    }
+
+    /// Launches a node with more on its command line, and in its environment.
+    pub fn launch_in(&mut self, i: usize, more: &[&str], environment: &[(&str, &str)]) {
         let node = &self.nodes[i];
         let mut args =
             server_args(i + 1, node.role, &self.data_dir(i), [node.kafka, node.peer, node.http], &self.voters());
@@ -91,6 +96,7 @@ impl Cluster {
         let log = std::fs::File::options().create(true).append(true).open(self.log(i)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_rookery"))
             .args(&args)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -374,7 +380,8 @@ pub fn refused(args: &[impl AsRef<str>]) -> (String, Option<i32>) {
     (said[0].to_owned(), status.code())
 }
 
-fn rookery(args: &[&str], input: &str) -> Output {
+/// Runs a command to its end.
+pub fn rookery(args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"))
         .args(args)
         .stdin(Stdio::piped())

@@ -9,11 +9,14 @@
 //! | `settings` | settings of nodes that are defaults of topics' configs, and changes of configs while the cluster runs |
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
+//! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
 #[cfg(feature = "rocksdb")]
 mod cluster;
+#[cfg(feature = "rocksdb")]
+mod command_line;
 #[cfg(feature = "rocksdb")]
 mod harness;
 #[cfg(feature = "rocksdb")]

@@ -3,6 +3,12 @@
 use crate::harness::{Cluster, Role, expected};
 use std::time::Duration;
 
+/// How each voter answers, in the order of their ids.
+fn states(quorum: &serde_json::Value) -> Vec<String> {
+    let voters = quorum["voter_states"].as_array().unwrap();
+    voters.iter().map(|v| v["state"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn the_first_formation_waits_for_every_voter_and_later_a_majority_is_enough() {
     let mut cluster = Cluster::planned(&[Role::Both; 3]);
@@ -42,6 +48,11 @@ fn a_wiped_voter_has_no_vote_until_it_is_replaced_and_then_counts_again() {
     cluster.wait_for_reason(wiped, "`rookery quorum replace 3`");
     assert!(std::fs::read_to_string(cluster.log(wiped)).unwrap().contains("`rookery quorum replace 3`"));
     assert_eq!(cluster.view(wiped).unwrap()["cluster_id"], formed);
+    for asked in [0, wiped] {
+        let quorum = cluster.view(asked).unwrap()["quorum"].clone();
+        assert_eq!(states(&quorum), ["votes", "votes", "no vote"], "asked node {}: {quorum}", asked + 1);
+        assert_eq!(quorum["has_majority"], true, "asked node {}: {quorum}", asked + 1);
+    }
 
     // The others go on, and its broker fetches its replicas anew: it only lacks the vote.
     cluster.produce("t", 1000..2000);
@@ -58,12 +69,22 @@ fn a_wiped_voter_has_no_vote_until_it_is_replaced_and_then_counts_again() {
     let before = term(&cluster);
     cluster.wait_for_reason(left, "no controller answers");
     assert_eq!((term(&cluster), cluster.controller(left)), (before, Some(controller)), "nobody was elected");
+    let quorum = cluster.view(left).unwrap()["quorum"].clone();
+    assert_eq!(quorum["has_majority"], false, "{quorum}");
+    assert_eq!(states(&quorum)[controller], "unreachable", "{quorum}");
     cluster.launch(controller);
     cluster.wait_ready(controller);
     cluster.wait_ready(left);
 
     let replaced = cluster.replace_voter(wiped, left);
-    assert!(replaced.status.success(), "{replaced:?}\n{}", cluster.tails());
+    let said = String::from_utf8_lossy(&replaced.stdout).into_owned();
+    assert!(replaced.status.success() && said.contains("is a voter again"), "{replaced:?}\n{}", cluster.tails());
+    // Once more, of the controller and of another node: it is told that there is nothing to do.
+    for asked in [left, controller] {
+        let again = cluster.replace_voter(wiped, asked);
+        let said = String::from_utf8_lossy(&again.stdout).into_owned();
+        assert!(again.status.success() && said.contains("nothing had to be done"), "{again:?}");
+    }
     cluster.wait_ready(wiped);
     let now = cluster.view(0).unwrap()["quorum"]["voters"].clone();
     assert!(now.as_array().unwrap().len() == 3 && now != voters, "{now}");

@@ -162,7 +162,7 @@ impl ClusterControl {
         }));
         batch.push(records)?;
         self.sessions.insert(request.id, Session::new(epoch, now));
-        tracing::info!(broker = %request.id, %epoch, incarnation = %request.incarnation, "broker registered");
+        tracing::info!(broker = request.id.0, epoch = epoch.0, incarnation = %request.incarnation, "broker registered");
         Ok(ControllerResponse::RegisterBroker { epoch })
     }
 
@@ -212,7 +212,7 @@ impl ClusterControl {
             let after = batch.preview(&records)?;
             records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
             batch.push(records)?;
-            tracing::info!(broker = %id, "broker is shutting down, its leaderships move");
+            tracing::info!(broker = id.0, "broker is shutting down, its leaderships move");
             return Ok(false);
         }
         // The entry that moved the leaderships is applied here. Once every active broker has applied it too, no client
@@ -237,17 +237,17 @@ impl ClusterControl {
         session.stalled = stalled;
         let image = batch.image().clone();
         if !stalled {
-            tracing::info!(broker = %id, "commits move again");
+            tracing::info!(broker = id.0, "commits move again");
             return batch.push(self.elect_leaderless_of(&image, id));
         }
         let active = image.cluster.brokers().filter(|b| b.is_active());
         let (all, stuck) =
             active.fold((0, 0), |(all, stuck), b| (all + 1, stuck + usize::from(self.is_stalled(b.id()))));
         if stuck * 2 > all && all > 1 {
-            tracing::warn!(broker = %id, stuck, all, "commits stall on most brokers: leaderships stay");
+            tracing::warn!(broker = id.0, stuck, all, "commits stall on most brokers: leaderships stay");
             return Ok(());
         }
-        tracing::warn!(broker = %id, ?oldest, "commits stall: leaderships move");
+        tracing::warn!(broker = id.0, ?oldest, "commits stall: leaderships move");
         let records = self.change_replicas_of(&image, id, |partition, builder| {
             let other = |r: &NodeId| *r != id && self.is_available(&image, partition, *r);
             partition.isr.iter().any(other).then(|| builder.leave_isr(id))
@@ -262,7 +262,7 @@ impl ClusterControl {
         let after = batch.preview(&records)?;
         records.extend(self.elect_leaderless_of(&after, id));
         batch.push(records)?;
-        tracing::info!(broker = %id, %epoch, "broker unfenced");
+        tracing::info!(broker = id.0, epoch = epoch.0, "broker unfenced");
         Ok(())
     }
 
@@ -289,7 +289,7 @@ impl ClusterControl {
         let partitions = records.len() - brokers.len();
         batch.push(records)?;
         for (id, epoch) in brokers {
-            tracing::info!(broker = %id, %epoch, partitions, why, "broker fenced");
+            tracing::info!(broker = id.0, epoch = epoch.0, partitions, why, "broker fenced");
         }
         Ok(())
     }
@@ -340,7 +340,7 @@ impl ClusterControl {
         records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
         batch.push(records)?;
         self.sessions.remove(&id);
-        tracing::info!(broker = %id, "broker unregistered");
+        tracing::info!(broker = id.0, "broker unregistered");
         Ok(ControllerResponse::Done)
     }
 

@@ -267,7 +267,7 @@ impl FailureWatcher {
             return None;
         }
         if lonely {
-            tracing::debug!(broker = %id, "most brokers are silent: this node may be the one cut off");
+            tracing::debug!(broker = id.0, "most brokers are silent: this node may be the one cut off");
             return None;
         }
         let recently = |at: Duration| now.saturating_sub(at) < refence_after;
@@ -298,7 +298,7 @@ fn open_case(watched: &mut Watched, now: Duration) {
 }
 
 fn convict(id: NodeId, watched: &mut Watched, why: &'static str) -> Verdict {
-    tracing::info!(broker = %id, epoch = %watched.epoch, why, "broker found dead");
+    tracing::info!(broker = id.0, epoch = watched.epoch.0, why, "broker found dead");
     watched.case = None;
     Verdict::Fence { id, epoch: watched.epoch }
 }

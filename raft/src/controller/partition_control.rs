@@ -60,7 +60,7 @@ impl PartitionControl<'_> {
         let built = builder.build(|replica| self.cluster.is_available(image, partition, replica))?;
         if built.unclean {
             let leader = built.change.leader.unwrap_or(partition.leader);
-            tracing::warn!(partition = %id, %leader, "UNCLEAN leader election: committed records may be lost");
+            tracing::warn!(partition = %id, leader = leader.0, "UNCLEAN leader election: committed records may be lost");
         }
         Some(MetadataRecord::PartitionChange(built.change))
     }
@@ -204,7 +204,7 @@ impl PartitionControl<'_> {
         match (elected, built) {
             (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {
                 if built.unclean {
-                    tracing::warn!(partition = %name, %leader, "UNCLEAN leader election, asked for");
+                    tracing::warn!(partition = %name, leader = leader.0, "UNCLEAN leader election, asked for");
                 }
                 batch.push(vec![MetadataRecord::PartitionChange(built.change)])?;
                 Ok(ElectedLeader { leader, unclean: built.unclean })

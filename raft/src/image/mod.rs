@@ -93,6 +93,11 @@ impl MetadataImage {
         self.topic_config(topic, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
     }
 
+    /// Whether records of a topic go by age and size, with or without compaction beside it.
+    pub fn is_retention_bound(&self, topic: &str) -> bool {
+        self.topic_config(topic, "cleanup.policy").is_some_and(|policy| policy.contains("delete"))
+    }
+
     /// How many replicas must be in sync for a partition of `replicas` replicas before anything commits:
     /// min(`min.insync.replicas`, replicas), so that a one-node cluster works without configuration.
     pub fn min_isr(&self, topic: &str, replicas: usize) -> usize {

@@ -272,7 +272,7 @@ pub(crate) async fn ask_one<Rt: AsyncRuntime>(peers: &Peers, node_id: NodeId, no
         Ok(Reply::Report(report)) if report.id.node_id == node_id => Some(report),
         Ok(_) => None,
         Err(error) => {
-            tracing::debug!(%node_id, %error, "no report");
+            tracing::debug!(node_id = node_id.0, %error, "no report");
             None
         }
     }

@@ -200,7 +200,7 @@ impl Task {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(%node_id, %error, "a voter did not serve this observer");
+                    tracing::debug!(node_id = node_id.0, %error, "a voter did not serve this observer");
                     (asked, failed) = (asked + 1, failed + 1);
                     if failed >= self.voters.len() {
                         failed = 0;

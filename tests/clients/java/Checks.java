@@ -35,6 +35,7 @@ import org.apache.kafka.clients.consumer.StickyAssignor;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
@@ -466,6 +467,15 @@ public final class Checks {
             try (var producer = producer("max.request.size", 5_000_000)) {
                 producer.send(new ProducerRecord<>("java-kill", 2, null, new byte[2_000_000])).get();
             }
+        });
+        check("no-transactions", () -> {
+            String found = "they began";
+            try (var producer = producer("transactional.id", "java")) {
+                producer.initTransactions();
+            } catch (KafkaException e) {
+                found = e.toString();
+            }
+            expect(found.contains("no transactions yet"), found);
         });
     }
 
