@@ -4,7 +4,7 @@ use crate::replica::testing::*;
 use crate::storage::LogStore;
 use crate::storage::memory_store::Fault;
 use rookery_raft::ids::DirectoryId;
-use rookery_raft::record::{MetadataRecord, PartitionChange};
+use rookery_raft::record::{ConfigResource, MetadataRecord, PartitionChange};
 
 #[tokio::test]
 async fn a_log_whose_topic_was_deleted_while_the_node_was_down_stayed_on_its_disk() {
@@ -157,4 +157,28 @@ async fn a_store_that_failed_and_reopened_leads_in_the_next_term_only() {
     log.tell(&manager, &[change_of(1, ME)]);
     assert_eq!(append(&manager, P, 1), Ok(1), "what was not synced is gone");
     assert_eq!(manager.counts().offline, 0);
+}
+
+#[tokio::test]
+async fn a_topic_both_compacted_and_deleted_kept_its_records_for_ever() {
+    for (policy, log_start) in [("compact", 0), ("delete", 1), ("compact,delete", 1), ("delete,compact", 1)] {
+        let (store, mut log, clock) = (store(), Log::new(), Arc::new(TestClock::default()));
+        let manager = start_with_clock(&store, clock.clone());
+        log.register(&manager, 1);
+        let config = |name: &str, value: &str| MetadataRecord::Config {
+            resource: ConfigResource::topic("t"),
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let mut records = alone("t", TOPIC);
+        records.extend([config("cleanup.policy", policy), config("retention.ms", "5000")]);
+        log.tell(&manager, &records);
+        append(&manager, P, 0).unwrap(); // a record of second 1
+        store.commit();
+        manager.retain();
+        assert_eq!(manager.partition(P).unwrap().log().offsets().log_start, 0, "{policy}: too young to go");
+        clock.advance(Duration::from_secs(7));
+        manager.retain();
+        assert_eq!(manager.partition(P).unwrap().log().offsets().log_start, log_start, "{policy}");
+    }
 }
