@@ -10,6 +10,7 @@
 //! | [`fetcher`], [`fetch_task`] | a follower's stream from one leader: pure, and the task around it |
 //! | [`replica_service`], [`replica_session`], `replica_lane` | a leader's side of those streams |
 //! | [`isr_task`] | proposals on their way to the controller |
+//! | `refused` | producers that were refused: what they had in flight behind it |
 //! | [`purgatory`] | requests that wait |
 //! | [`fetch_session`] | consumers' incremental fetch sessions (KIP-227), pure |
 //! | [`message`] | the bytes between brokers |
@@ -31,6 +32,7 @@ pub mod partition;
 mod partition_follower;
 pub mod partition_leader;
 pub mod purgatory;
+mod refused;
 mod replica_lane;
 pub mod replica_manager;
 pub mod replica_service;

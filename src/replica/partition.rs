@@ -40,6 +40,7 @@ use super::fetcher::FetchPosition;
 use super::high_watermark::HighWatermark;
 use super::leader::{BrokerView, IsrProposal, LeaderState, PartitionState};
 use super::purgatory::{FetchWaiter, ProduceWaiter, Purgatory, PurgatoryLimit};
+use super::refused::RefusedProducers;
 use crate::storage::{LogListener, LogOffsets, PartitionLog, StorageError, StoreGeneration};
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicIdPartition};
@@ -233,6 +234,7 @@ pub struct Partition {
     pub(super) replication: Mutex<Replication>,
     pub(super) produces: Arc<Mutex<Purgatory<ProduceWaiter>>>,
     pub(super) fetches: Arc<Mutex<Purgatory<FetchWaiter>>>,
+    pub(super) refused: RefusedProducers,
 }
 
 impl Partition {
@@ -263,6 +265,7 @@ impl Partition {
             }),
             produces: Arc::default(),
             fetches: Arc::default(),
+            refused: RefusedProducers::default(),
         });
         partition.listen(&log);
         partition

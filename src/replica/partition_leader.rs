@@ -7,6 +7,7 @@ use super::purgatory::DelayedProduce;
 use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
+use rookery_protocol::batch::RecordBatchHeader;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,14 @@ pub struct FollowerRead {
 impl Partition {
     /// Appends whole batches and says what their acknowledgement waits for. Never blocks on the disk.
     pub fn append_as_leader(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
+        let Ok(first) = RecordBatchHeader::parse(&records) else { return self.try_append(records, how) };
+        if let Some(refusal) = self.refused.refusal_before(&first) {
+            return Err(refusal);
+        }
+        self.try_append(records, how).inspect_err(|error| self.refused.note(&first, error))
+    }
+
+    fn try_append(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
         let now = self.context.clock.now();
         let role = self.role.read();
         self.check_leads(&role, how.leader_epoch, now)?;

@@ -3,6 +3,7 @@ use crate::replica::partition::FollowerState;
 use crate::replica::testing::*;
 use crate::storage::LogStore;
 use crate::storage::memory_store::Fault;
+use rookery_protocol::batch::RecordBatchBuilder;
 use rookery_raft::ids::DirectoryId;
 use rookery_raft::record::{ConfigResource, MetadataRecord, PartitionChange};
 
@@ -181,4 +182,26 @@ async fn a_topic_both_compacted_and_deleted_kept_its_records_for_ever() {
         manager.retain();
         assert_eq!(manager.partition(P).unwrap().log().offsets().log_start, log_start, "{policy}");
     }
+}
+
+/// A leader that was paused, or cut off for a moment, may not speak until its standing is confirmed again.
+#[tokio::test]
+async fn a_producer_heard_of_a_gap_behind_a_batch_that_was_refused_for_a_moment() {
+    let (store, mut log, clock) = (store(), Log::new(), Arc::new(TestClock::default()));
+    let manager = start_with_clock(&store, clock.clone());
+    log.register(&manager, 1);
+    log.tell(&manager, &topic("t", TOPIC, ME));
+    let partition = manager.partition(P).unwrap();
+    let send = |sequence| {
+        let mut batch = RecordBatchBuilder::new().producer(9, 0, sequence);
+        batch.push(1000, None, Some(b"v"), &[]);
+        let records = batch.build().unwrap().into_bytes();
+        partition.append_as_leader(records, acks_of_leader(LeaderEpoch(0))).map(|outcome| outcome.info.first_offset)
+    };
+    assert_eq!(send(0), Ok(0));
+    clock.advance(Duration::from_secs(8));
+    assert_eq!(send(1), Err(ReplicaError::NotLeaderOrFollower), "nobody has confirmed that it leads");
+    manager.heartbeat_answered(clock.now());
+    assert_eq!(send(2), Err(ReplicaError::NotLeaderOrFollower), "1 came before it");
+    assert_eq!((send(1), send(2)), (Ok(1), Ok(2)), "again, in order");
 }
