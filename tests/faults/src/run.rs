@@ -1,10 +1,10 @@
 //! A run from start to verdict: cluster, clients, faults, healing, reading back, checking.
 
-use crate::faults::{Active, Kind, LATER, World, catalogue};
+use crate::faults::{Active, CLOCK_GROUP, Clocks, Kind, LATER, World, catalogue};
 use crate::history::{Clock, FaultPhase, Header, History, Journal, Op, Phase, Time};
 use crate::lab::{Lab, Stop};
 use crate::nodes::Nodes;
-use crate::schedule::{Schedule, Turn};
+use crate::schedule::{MIX, Schedule, Turn};
 use crate::workload::{Client, Goal, Library, Plan, Role, Runtimes};
 use crate::{reader, report};
 use anyhow::{Context, Result, bail};
@@ -103,7 +103,16 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
     History::write_header(&dir, &header)?;
     report::say(&format!("seed {seed}, {} s, in {}", arguments.seconds, dir.display()));
     let journal = Journal::create(&dir, "faults")?;
-    let world = World { lab, nodes, random: StdRng::seed_from_u64(seed), stop, held: Default::default() };
+    let world = World {
+        lab,
+        nodes,
+        random: StdRng::seed_from_u64(seed),
+        stop,
+        clocks: Clocks::none(),
+        programs: arguments.place.runtimes.programs.clone(),
+        scratch: dir.clone(),
+        held: Default::default(),
+    };
     let mut run = Run {
         world,
         journal,
@@ -112,7 +121,7 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
         clients: Vec::new(),
         injected: 0,
     };
-    run.start(arguments)?;
+    run.start(arguments, &kinds)?;
     run.faults(arguments, &mut schedule, &kinds)?;
     run.settle()?;
     if !arguments.place.keep {
@@ -133,7 +142,11 @@ struct Run {
 }
 
 impl Run {
-    fn start(&mut self, arguments: &RunArguments) -> Result<()> {
+    fn start(&mut self, arguments: &RunArguments, kinds: &[Kind]) -> Result<()> {
+        let chosen = |name: &str| arguments.faults.iter().any(|f| f == name || f == "all" || f == MIX);
+        if kinds.iter().any(|k| k.group == CLOCK_GROUP && (chosen(k.name) || chosen(k.group))) {
+            Clocks::set_up(&mut self.world);
+        }
         let World { lab, nodes, stop, .. } = &mut self.world;
         for id in nodes.ids() {
             nodes.start(lab, id)?;

@@ -52,7 +52,7 @@ pub struct Runtimes {
     java: Option<PathBuf>,
     /// Folder of the clients' programs
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))]
-    programs: PathBuf,
+    pub programs: PathBuf,
 }
 
 /// What a client does.

@@ -4,6 +4,8 @@
 //! In: the [`World`] of a run. Out: changes to processes and cables. Never here: when ([`schedule`](crate::schedule)), and
 //! what clients make of it ([`checkers`](crate::checkers)).
 
+mod clock;
+mod delay;
 mod kill;
 mod later;
 mod loss;
@@ -11,6 +13,7 @@ mod partition;
 mod pause;
 mod rolling;
 
+pub use clock::{Clocks, GROUP as CLOCK_GROUP};
 pub use later::LATER;
 
 use crate::lab::{Lab, Stop};
@@ -19,6 +22,7 @@ use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// What faults act on.
 pub struct World {
@@ -30,6 +34,12 @@ pub struct World {
     pub random: StdRng,
     /// Whether to go on.
     pub stop: Stop,
+    /// Wall clocks that can be set wrong.
+    pub clocks: Clocks,
+    /// Where the programs are that faults need.
+    pub programs: PathBuf,
+    /// Where they may keep something.
+    pub scratch: PathBuf,
     /// Nodes that some fault holds at the moment.
     pub held: BTreeSet<i32>,
 }
@@ -99,7 +109,10 @@ pub trait Active {
 
 /// Everything that can be broken.
 pub fn catalogue() -> Vec<Kind> {
-    [kill::kinds(), pause::kinds(), rolling::kinds(), partition::kinds(), loss::kinds()].into_iter().flatten().collect()
+    [kill::kinds(), pause::kinds(), rolling::kinds(), partition::kinds(), loss::kinds(), delay::kinds(), clock::kinds()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Nothing is missing.
