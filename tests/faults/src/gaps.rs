@@ -115,13 +115,14 @@ pub fn run(arguments: &GapsArguments, stop: Stop) -> Result<ExitCode> {
             report::say(&format!("{name:<20} {what:<22} {least:>8.3} {:>8.3} {:>8.3} {most:>8.3}", at(50), at(99)));
         }
     }
-    let lost = bench.lost;
-    if !arguments.place.keep {
-        bench.nodes.forget_data();
-    }
+    let (lost, data) = (bench.lost, bench.nodes.data());
     if lost > 0 {
         report::say(&format!("FAILED: {lost} acknowledged records were lost; see {}", bench.dir.display()));
         return Ok(ExitCode::FAILURE);
+    }
+    drop(bench);
+    if !place.keep {
+        data.iter().try_for_each(std::fs::remove_dir_all)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -94,7 +94,16 @@ pub enum Op {
     /// All topics, after healing.
     Topics { names: Vec<String> },
     /// A whole partition, after healing, from its start to its end; `pass` counts how often everything was read.
-    Read { pass: u32, p: i32, leader: i32, epoch: i32, rows: Vec<(Offset, Value)> },
+    Read {
+        pass: u32,
+        p: i32,
+        leader: i32,
+        epoch: i32,
+        rows: Vec<(Offset, Value)>,
+        /// For whoever looks for a cause: the batches they came in.
+        #[serde(default)]
+        batches: Vec<Batch>,
+    },
     /// A client told of an error that it goes on after.
     Trouble { error: String },
     /// A part of the test begins.
@@ -106,6 +115,9 @@ pub enum Op {
     /// Leaders of the topic's partitions, when they change.
     Leaders { leaders: Vec<i32>, controller: i32 },
 }
+
+/// A batch: base offset, records, leader epoch, producer id, producer epoch, base sequence.
+pub type Batch = (Offset, i32, i32, i64, i16, i32);
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -122,7 +122,7 @@ impl Nodes {
     pub fn start(&mut self, lab: &Lab, id: i32) -> Result<()> {
         let voters: Vec<String> =
             self.ids().iter().map(|n| format!("{n}@{}:{PEER_PORT}", Port::Node(*n).address())).collect();
-        let (binary, data) = (self.binary.clone(), self.dir.join(format!("node-{id}")));
+        let (binary, data) = (self.binary.clone(), self.data_of(id));
         let environment: Vec<String> =
             self.environment.iter().filter(|(node, ..)| *node == id).map(|(_, k, v)| format!("{k}={v}")).collect();
         let settings = self.settings.clone();
@@ -258,11 +258,13 @@ impl Nodes {
         trouble
     }
 
-    /// Keep what each node's log says; the data goes.
-    pub fn forget_data(&self) {
-        for id in self.ids() {
-            let _ = fs::remove_dir_all(self.dir.join(format!("node-{id}")));
-        }
+    /// Where each node keeps its data.
+    pub fn data(&self) -> Vec<PathBuf> {
+        self.ids().iter().map(|id| self.data_of(*id)).collect()
+    }
+
+    fn data_of(&self, id: i32) -> PathBuf {
+        self.dir.join(format!("node-{id}"))
     }
 
     /// Write a line between those of a node.

@@ -1,6 +1,6 @@
 //! Reads everything back: whole partitions from whoever leads them, topics, what groups have committed.
 
-use crate::history::{Offset, Value};
+use crate::history::{Batch, Offset, Value};
 use crate::nodes::kafka;
 use crate::wire::{Wire, explain};
 use anyhow::{Context, Result, bail};
@@ -32,6 +32,8 @@ pub struct Whole {
     pub epoch: i32,
     /// Every record.
     pub rows: Vec<(Offset, Value)>,
+    /// What they came in.
+    pub batches: Vec<Batch>,
 }
 
 /// Ask one node after the other until one answers.
@@ -75,7 +77,7 @@ pub fn whole(nodes: &[i32], topic: &str, p: i32) -> Result<Whole> {
     let mut wire = Wire::open(kafka(found.leader_id), deadline())?;
     let mut next = list_offset(&mut wire, topic, p, EARLIEST, deadline())?;
     let end = list_offset(&mut wire, topic, p, LATEST, deadline())?;
-    let mut rows = Vec::new();
+    let (mut rows, mut batches) = (Vec::new(), Vec::new());
     while next < end {
         let before = next;
         let request = FetchRequest {
@@ -104,7 +106,16 @@ pub fn whole(nodes: &[i32], topic: &str, p: i32) -> Result<Whole> {
             // The last one may be cut; it comes whole with the next fetch.
             let Ok(batch) = batch else { break };
             batch.check().with_context(|| format!("partition {p} at {}", batch.base_offset()))?;
-            if !batch.header().is_control() {
+            let h = batch.header();
+            batches.push((
+                h.base_offset,
+                h.records_count,
+                h.partition_leader_epoch,
+                h.producer_id,
+                h.producer_epoch,
+                h.base_sequence,
+            ));
+            if !h.is_control() {
                 for record in batch.records(RECORD_BYTES_MAX)? {
                     let record = record?;
                     if record.offset >= next {
@@ -118,7 +129,7 @@ pub fn whole(nodes: &[i32], topic: &str, p: i32) -> Result<Whole> {
             bail!("partition {p} ends at {end}, but nothing comes from {next}");
         }
     }
-    Ok(Whole { leader: found.leader_id, epoch: found.leader_epoch, rows })
+    Ok(Whole { leader: found.leader_id, epoch: found.leader_epoch, rows, batches })
 }
 
 /// The number at the start of a record; -1 for what no client of this test has written.

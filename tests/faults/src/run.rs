@@ -124,12 +124,14 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
     run.start(arguments, &kinds)?;
     run.faults(arguments, &mut schedule, &kinds)?;
     run.settle()?;
-    if !arguments.place.keep {
-        run.world.nodes.forget_data();
-    }
-    let dir = run.dir.clone();
+    let (dir, data) = (run.dir.clone(), run.world.nodes.data());
     drop(run);
-    report::again(&dir)
+    let code = report::again(&dir)?;
+    // What a run without anomaly leaves behind is of no use to anybody.
+    if code == ExitCode::SUCCESS && !arguments.place.keep {
+        data.iter().try_for_each(std::fs::remove_dir_all)?;
+    }
+    Ok(code)
 }
 
 struct Run {
@@ -143,7 +145,8 @@ struct Run {
 
 impl Run {
     fn start(&mut self, arguments: &RunArguments, kinds: &[Kind]) -> Result<()> {
-        let chosen = |name: &str| arguments.faults.iter().any(|f| f == name || f == "all" || f == MIX);
+        let chosen =
+            |name: &str| arguments.faults.iter().any(|f| f == "all" || f == MIX || f.split('+').any(|f| f == name));
         if kinds.iter().any(|k| k.group == CLOCK_GROUP && (chosen(k.name) || chosen(k.group))) {
             Clocks::set_up(&mut self.world);
         }
@@ -422,9 +425,9 @@ impl Run {
                 found = Some(reader::whole(&nodes, &topic, p)?);
                 Ok(Vec::new())
             })?;
-            if let Some(reader::Whole { leader, epoch, rows }) = found {
+            if let Some(reader::Whole { leader, epoch, rows, batches }) = found {
                 ends.push(rows.last().map_or(0, |(o, _)| o + 1));
-                self.journal.write(Op::Read { pass, p, leader, epoch, rows })?;
+                self.journal.write(Op::Read { pass, p, leader, epoch, rows, batches })?;
             }
         }
         Ok(ends)

@@ -22,21 +22,33 @@ pub struct Turn<'a> {
     pub rest: Duration,
 }
 
+/// A card of the deck: one fault, a mixture that was asked for by name, or any mixture.
+#[derive(Clone)]
+enum Card<'a> {
+    These(Vec<&'a Kind>),
+    AnyMixture,
+}
+
 /// Deals turns: every chosen fault once in random order, then all of them again.
 pub struct Schedule<'a> {
-    singles: Vec<&'a Kind>,
     all: &'a [Kind],
-    mixtures: usize,
-    deck: Vec<Option<&'a Kind>>,
+    chosen: Vec<Card<'a>>,
+    deck: Vec<Card<'a>>,
 }
 
 impl<'a> Schedule<'a> {
-    /// `wanted`: names or groups of faults, `mix`, or `all`.
+    /// `wanted`: names or groups of faults, two names with a `+` between them, `mix`, or `all`.
     pub fn new(all: &'a [Kind], wanted: &[String]) -> Result<Schedule<'a>> {
-        let named = |name: &str| wanted.iter().any(|w| w == name || w == "all");
+        let every = wanted.iter().any(|w| w == "all");
+        let single = |k: &&Kind| every || wanted.iter().any(|w| w == k.name || w == k.group);
+        let mut chosen: Vec<Card<'_>> = all.iter().filter(single).map(|k| Card::These(vec![k])).collect();
+        if every || wanted.iter().any(|w| w == MIX) {
+            chosen.extend(std::iter::repeat_n(Card::AnyMixture, (chosen.len() / 3).max(1)));
+        }
         for w in wanted {
-            let known = w == "all" || w == MIX || all.iter().any(|k| k.name == w || k.group == w);
-            if !known {
+            let named: Vec<&Kind> = w.split('+').filter_map(|name| all.iter().find(|k| k.name == name)).collect();
+            let known = w == "all" || w == MIX || all.iter().any(|k| k.group == w);
+            if !known && named.len() != w.split('+').count() {
                 let mut groups: Vec<&str> = all.iter().map(|k| k.group).collect();
                 groups.dedup();
                 bail!(
@@ -44,24 +56,25 @@ impl<'a> Schedule<'a> {
                     groups.join(", ")
                 );
             }
+            if named.len() > 1 {
+                chosen.push(Card::These(named));
+            }
         }
-        let singles: Vec<&Kind> = all.iter().filter(|k| named(k.name) || named(k.group)).collect();
-        let mixtures = if named(MIX) { (singles.len() / 3).max(1) } else { 0 };
-        if singles.is_empty() && mixtures == 0 {
+        if chosen.is_empty() {
             bail!("no fault was chosen");
         }
-        Ok(Schedule { singles, all, mixtures, deck: Vec::new() })
+        Ok(Schedule { all, chosen, deck: Vec::new() })
     }
 
     /// The next turn.
     pub fn deal(&mut self, random: &mut StdRng) -> Turn<'a> {
         if self.deck.is_empty() {
-            self.deck = self.singles.iter().map(|k| Some(*k)).chain(std::iter::repeat_n(None, self.mixtures)).collect();
+            self.deck.clone_from(&self.chosen);
             self.deck.shuffle(random);
         }
-        let faults = match self.deck.pop().flatten() {
-            Some(kind) => vec![kind],
-            None => self.mixture(random),
+        let faults = match self.deck.pop() {
+            Some(Card::These(faults)) => faults,
+            _ => self.mixture(random),
         };
         Turn {
             faults,
@@ -122,7 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mixture_can_be_asked_for_by_name() {
+        for (names, _) in dealt(3, &["kill-leader+loss-leader"], 5) {
+            assert_eq!(names, ["kill-leader", "loss-leader"]);
+        }
+    }
+
+    #[test]
     fn a_fault_that_is_not_there_is_refused() {
         assert!(Schedule::new(&catalogue(), &["kil".to_owned()]).is_err());
+        assert!(Schedule::new(&catalogue(), &["kill-leader+kil".to_owned()]).is_err());
     }
 }

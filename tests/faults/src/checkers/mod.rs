@@ -132,7 +132,7 @@ mod hand_made {
 
         pub fn read(self, pass: u32, rows: &[(Offset, Value)]) -> Self {
             let leader = i32::try_from(pass).unwrap() + 1;
-            self.by("faults", Op::Read { pass, p: 0, leader, epoch: leader, rows: rows.to_vec() })
+            self.by("faults", Op::Read { pass, p: 0, leader, epoch: leader, rows: rows.to_vec(), batches: vec![] })
         }
 
         /// What one checker says.
