@@ -74,7 +74,8 @@ def producer(a):
         return report
 
     def client():
-        return Producer({**base(a), "enable.idempotence": True, "acks": "all"})
+        # Why it takes a new producer id, if it does, is said on standard error.
+        return Producer({**base(a), "enable.idempotence": True, "acks": "all", "debug": "eos", "log_level": 7})
 
     p, begun = client(), time.monotonic()
     while not stop.is_set():

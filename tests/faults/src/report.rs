@@ -231,3 +231,85 @@ fn details(anomalies: &[Anomaly]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{FaultPhase, Line, Op};
+
+    /// A run with one fault: acks at these times, the fault from 100 to 200, well again at 300.
+    fn run(acks: &[Time], effect: bool) -> History {
+        let mut lines = Vec::new();
+        for (v, t) in (0..).zip(acks) {
+            lines.push(Line { t: t - 1, op: Op::Send { p: 0, v } });
+            lines.push(Line { t: *t, op: Op::Ack { v, p: 0, o: v } });
+        }
+        let rows = (0..).zip(acks).map(|(v, _)| (v, v)).collect();
+        let fault = |t, phase| Line {
+            t,
+            op: Op::Fault { id: 1, name: "kill-leader".to_owned(), phase, detail: "node 1".to_owned() },
+        };
+        let mut own =
+            vec![fault(100, FaultPhase::Inject), fault(200, FaultPhase::Heal), fault(300, FaultPhase::Normal)];
+        if effect {
+            own.insert(1, fault(150, FaultPhase::Effect));
+        }
+        own.push(Line { t: 900, op: Op::Read { pass: 0, p: 0, leader: 1, epoch: 1, rows, batches: vec![] } });
+        own.push(Line { t: 1000, op: Op::Phase { name: Phase::End } });
+        History { by: vec![("producer".to_owned(), lines), ("faults".to_owned(), own)], ..Default::default() }
+    }
+
+    fn verdict(history: &History) -> Verdict {
+        let facts = Facts::of(history);
+        judge(&facts, &checkers::all(&facts))
+    }
+
+    fn invalid(history: &History, why: &str) -> bool {
+        matches!(verdict(history), Verdict::Invalid(found) if found.iter().any(|f| f.contains(why)))
+    }
+
+    #[test]
+    fn a_run_with_acks_before_and_after_a_fault_that_was_seen_passes() {
+        assert_eq!(verdict(&run(&[50, 150, 350], true)), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_fault_without_effect_is_invalid_not_passed() {
+        assert!(invalid(&run(&[50, 150, 350], false), "no effect"));
+    }
+
+    #[test]
+    fn a_run_without_acks_before_or_after_is_invalid() {
+        assert!(invalid(&run(&[150, 350], true), "before"));
+        assert!(invalid(&run(&[50, 250], true), "after"));
+    }
+
+    #[test]
+    fn a_run_that_broke_off_is_invalid() {
+        let mut history = run(&[50, 350], true);
+        history.by[1].1.pop();
+        assert!(invalid(&history, "its end"));
+    }
+
+    #[test]
+    fn an_anomaly_fails_a_run_that_would_be_invalid_too() {
+        let mut history = run(&[50, 350], false);
+        history.by[0].1.push(Line { t: 360, op: Op::Send { p: 0, v: 9 } });
+        history.by[0].1.push(Line { t: 361, op: Op::Ack { v: 9, p: 0, o: 9 } });
+        assert_eq!(verdict(&history), Verdict::Failed);
+    }
+
+    #[test]
+    fn the_longest_gap_is_that_of_one_partition_around_the_fault() {
+        let history = run(&[50, 60, 190, 350, 990], true);
+        let facts = Facts::of(&history);
+        assert_eq!(longest_gap(&facts, 100, 300), Some(160));
+    }
+
+    #[test]
+    fn the_picture_shows_each_fault() {
+        let history = run(&[50, 150, 350], true);
+        let svg = picture::draw(&history.header, &Facts::of(&history));
+        assert!(svg.ends_with("</svg>\n") && svg.contains("kill-leader: node 1"));
+    }
+}

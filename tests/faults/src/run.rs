@@ -198,8 +198,11 @@ impl Run {
                 self.note_missing(name, why)?;
             }
         }
+        let chosen = |k: &&Kind| {
+            arguments.faults.iter().any(|f| f == "all" || f == MIX || f == k.group || f.split('+').any(|f| f == k.name))
+        };
         let missing: Vec<(&str, String)> =
-            kinds.iter().filter_map(|k| Some((k.name, (k.missing)(&self.world)?))).collect();
+            kinds.iter().filter(chosen).filter_map(|k| Some((k.name, (k.missing)(&self.world)?))).collect();
         for (name, why) in &missing {
             self.note_missing(name, why)?;
         }
