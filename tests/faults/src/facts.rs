@@ -1,6 +1,6 @@
 //! A history put in order for the checkers: what was sent, what came of it, what was read.
 
-use crate::history::{FaultPhase, History, Offset, Op, Outcome, Phase, Time, Value};
+use crate::history::{Batch, FaultPhase, History, Offset, Op, Outcome, Phase, Time, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An acknowledged value.
@@ -20,7 +20,7 @@ pub struct Ack {
 
 /// A whole partition as it was read after healing.
 #[derive(Debug, Clone)]
-pub struct Read {
+pub struct Read<'a> {
     /// When it had been read.
     pub t: Time,
     /// How often everything had been read before.
@@ -31,6 +31,16 @@ pub struct Read {
     pub leader: i32,
     /// Every record.
     pub rows: Vec<(Offset, Value)>,
+    /// What they came in.
+    pub batches: &'a [Batch],
+}
+
+impl Read<'_> {
+    /// The producer id and epoch that wrote an offset.
+    pub fn producer_of(&self, offset: Offset) -> Option<(i64, i16)> {
+        let next = self.batches.partition_point(|b| b.0 <= offset);
+        self.batches.get(next.checked_sub(1)?).map(|b| (b.3, b.4))
+    }
 }
 
 /// Records that a client was given, in its order.
@@ -117,7 +127,7 @@ pub struct Facts<'a> {
     /// Topics that were there in the end.
     pub topics: Option<(Time, HashSet<&'a str>)>,
     /// Partitions as read after healing.
-    pub reads: Vec<Read>,
+    pub reads: Vec<Read<'a>>,
     /// What had to become true.
     pub awaited: Vec<Awaited<'a>>,
     /// Errors that clients told of.
@@ -164,8 +174,8 @@ impl<'a> Facts<'a> {
                 }
                 Op::CreateTopic { name, outcome, .. } => facts.created.push((t, name, *outcome)),
                 Op::Topics { names } => facts.topics = Some((t, names.iter().map(String::as_str).collect())),
-                Op::Read { pass, p, leader, rows, .. } => {
-                    facts.reads.push(Read { t, pass: *pass, p: *p, leader: *leader, rows: rows.clone() });
+                Op::Read { pass, p, leader, rows, batches, .. } => {
+                    facts.reads.push(Read { t, pass: *pass, p: *p, leader: *leader, rows: rows.clone(), batches });
                 }
                 Op::Trouble { error } => facts.troubles.push((t, by, error)),
                 Op::Phase { name } => facts.phases.push((t, *name)),
@@ -185,7 +195,6 @@ impl<'a> Facts<'a> {
                         FaultPhase::NotHere => {}
                     }
                 }
-                Op::Leaders { .. } => {}
             }
         }
         facts.faults = faults.into_values().collect();

@@ -112,8 +112,6 @@ pub enum Op {
     Fault { id: u32, name: String, phase: FaultPhase, detail: String },
     /// Something that must become true after healing did, or did not in time.
     Awaited { what: String, since: Time, reached: bool, detail: String },
-    /// Leaders of the topic's partitions, when they change.
-    Leaders { leaders: Vec<i32>, controller: i32 },
 }
 
 /// A batch: base offset, records, leader epoch, producer id, producer epoch, base sequence.

@@ -16,13 +16,28 @@ pub fn check(facts: &Facts<'_>) -> Vec<(Time, String)> {
         let places = place.entry(v).or_default();
         if !places.contains(&(p, o)) {
             if let Some((q, at)) = places.first() {
-                let value = shown(v);
-                found.push((t, format!("{value} is at {at} of partition {q} and at {o} of partition {p} ({who})")));
+                let (value, how) = (shown(v), producers(facts, (*q, *at), (p, o)));
+                found
+                    .push((t, format!("{value} is at {at} of partition {q} and at {o} of partition {p} ({who}){how}")));
             }
             places.push((p, o));
         }
     }
     found
+}
+
+/// Who wrote both: under one producer epoch a broker has let the second pass; under two, the client sent it anew.
+fn producers(facts: &Facts<'_>, one: (i32, Offset), other: (i32, Offset)) -> String {
+    let of = |(p, o)| facts.reads.iter().find(|r| r.p == p).and_then(|r| r.producer_of(o));
+    match (of(one), of(other)) {
+        (Some((id, epoch)), Some(second)) if (id, epoch) == second => {
+            format!(": both written by producer {id} in its epoch {epoch}")
+        }
+        (Some((id, epoch)), Some((second, later))) => {
+            format!(": written by producer {id} in epoch {epoch}, then sent anew by producer {second} in epoch {later}")
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// Every pass of a partition against its first.
 pub fn check(facts: &Facts<'_>) -> Vec<(Time, String)> {
-    let mut first: BTreeMap<i32, &Read> = BTreeMap::new();
+    let mut first: BTreeMap<i32, &Read<'_>> = BTreeMap::new();
     let mut found = Vec::new();
     for read in &facts.reads {
         let Some(one) = first.get(&read.p) else {
