@@ -192,7 +192,7 @@ def topics(a):
             journal.write("create-topic", name=name, since=since, outcome="ok")
         except Exception as e:  # whatever it is, the topic may be there or not
             journal.write("create-topic", name=name, since=since, outcome="unknown")
-            journal.write("trouble", error=f"creating {name}: {str(e)[:200]}")
+            journal.write("trouble", error=f"creating a topic: {name}: {str(e)[:200]}")
 
 
 def main():
