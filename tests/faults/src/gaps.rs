@@ -13,7 +13,7 @@ use crate::{facts, probe, reader, report};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use rustix::process::Signal;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BEFORE: Duration = Duration::from_millis(2500);
 /// And that long after the first ack.
 const AFTER: Duration = Duration::from_millis(2500);
+
+/// From one fault of a node to the next one of the same node: a broker that has just been fenced for silence is not fenced
+/// for it again within ten seconds (flapping), and a repetition that comes sooner would measure that.
+const APART: Duration = Duration::from_secs(15);
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -86,7 +90,7 @@ pub fn run(arguments: &GapsArguments, stop: Stop) -> Result<ExitCode> {
         nodes.wait_ready(id, PATIENCE, &stop)?;
     }
     let journal = Journal::create(&dir, "gaps")?;
-    let mut bench = Bench { lab, nodes, stop, journal, arguments, dir, count: 0, lost: 0 };
+    let mut bench = Bench { lab, nodes, stop, journal, arguments, dir, count: 0, lost: 0, mended: BTreeMap::new() };
     let mut table = Vec::new();
     for action in &arguments.actions {
         for victim in &arguments.victims {
@@ -140,6 +144,8 @@ struct Bench<'a> {
     dir: std::path::PathBuf,
     count: usize,
     lost: usize,
+    /// When each node was last mended.
+    mended: BTreeMap<i32, Instant>,
 }
 
 impl Bench<'_> {
@@ -148,7 +154,10 @@ impl Bench<'_> {
         self.count += 1;
         self.await_well()?;
         let controller = self.nodes.controller()?;
-        let [one, other] = [controller % NODES + 1, (controller + 1) % NODES + 1];
+        let mut others = [controller % NODES + 1, (controller + 1) % NODES + 1];
+        // The one that was broken longest ago.
+        others.sort_by_key(|id| self.mended.get(id).copied());
+        let [one, other] = others;
         // The first partition is the one that is probed.
         let (node, leaders) = match victim {
             Victim::Leader => (one, vec![one, other, controller]),
@@ -157,6 +166,9 @@ impl Bench<'_> {
         };
         let replicas: Vec<Vec<i32>> =
             leaders.iter().map(|first| (0..NODES).map(|n| (first - 1 + n) % NODES + 1).collect()).collect();
+        if let Some(mended) = self.mended.get(&node) {
+            self.stop.sleep(APART.saturating_sub(mended.elapsed() + BEFORE))?;
+        }
         let topic = format!("gaps-{}", self.count);
         create_topic(&self.nodes, &topic, &replicas, &self.stop)?;
         let goal =
@@ -199,6 +211,7 @@ impl Bench<'_> {
             Action::Stop => self.nodes.signal(node, Signal::CONT)?,
             Action::Isolate => self.lab.restore("gap")?,
         }
+        self.mended.insert(node, Instant::now());
         client.wait(PATIENCE, &self.stop)?;
         let detail = format!("{}, node {node}, {topic}: probe after {} ns", name(action, victim), acked - before);
         self.journal.write(Op::Trouble { error: detail })?;
