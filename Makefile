@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test test-clients verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test test-clients faults faults-gaps faults-check verify fix bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -23,6 +23,14 @@ test: setup ## Run all tests
 	@cargo test --workspace --locked
 test-clients: build ## Drive a real cluster with real Kafka clients
 	@scripts/setup clients && tests/clients/run
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "The fault tests need root, for network namespaces: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+faults: root build ## Break a real cluster in every way that there is, look for anomalies; needs root (SECONDS= SEED= FAULTS= CLIENTS=)
+	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),300)" tests/faults/run run
+faults-gaps: root build ## Measure how long nothing is acknowledged when a node is killed, stopped or cut off; needs root (TIMES=)
+	@scripts/setup clients faults && tests/faults/run gaps
+faults-check: ## Look for anomalies in a run that is kept (RUN=)
+	@tests/faults/run check "$(RUN)"
 verify: setup ## Check format, lints, layers and licences; changes nothing
 	@scripts/verify
 fix: setup ## Format, and apply what clippy can mend

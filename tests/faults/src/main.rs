@@ -1,0 +1,96 @@
+//! Fault tests of real processes: three nodes in network namespaces, real Kafka clients, faults from a seed, and
+//! checkers that look for each anomaly the cluster promises not to have.
+//!
+//! ```text
+//! run ── lab ── nodes        the cluster: namespaces, cables, processes
+//!  ├─ workload ── clients/   real clients as processes; each writes what it did
+//!  ├─ schedule ── faults/    what is broken when, from the seed
+//!  ├─ wire ── reader, probe  what the test asks itself, over Kafka's protocol
+//!  └─ history ── facts ── checkers/ ── report ── picture
+//! ```
+//!
+//! | to find | look in |
+//! |---|---|
+//! | a run from start to verdict | [`run`] |
+//! | the distribution of gaps and of crash → first ack | [`gaps`] |
+//! | namespaces, cables, cuts | [`lab`] |
+//! | `rookery server` as a process, its health over HTTP | [`nodes`], [`http`] |
+//! | what can be broken, how it heals, how it is seen to have worked: one file per family | [`faults`] |
+//! | which fault comes when | [`schedule`] |
+//! | the clients' command lines | [`workload`]; the programs are in `clients/` |
+//! | what is kept of a run | [`history`], and put in order, [`facts`] |
+//! | one file per anomaly | [`checkers`] |
+//! | table, verdict | [`report`]; the picture: [`picture`] |
+//!
+//! The package sees the cluster as a user does: it starts the binary it is given and speaks Kafka and HTTP. It never
+//! depends on the broker's own package, so that it needs no RocksDB and cannot ask the broker for favours.
+//!
+//! Rules: everything a verdict rests on is in the history, so that `check` on the directory says the same again. All times
+//! are the machine's monotonic clock in nanoseconds, which every process shares. An operation without an answer has an
+//! unknown outcome. A fault counts only if it was seen to take effect.
+
+mod checkers;
+mod facts;
+mod faults;
+mod gaps;
+mod history;
+mod http;
+mod lab;
+mod nodes;
+mod picture;
+mod probe;
+mod reader;
+mod report;
+mod run;
+mod schedule;
+mod wire;
+mod workload;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Fault tests of a three-node cluster of real processes, driven by real Kafka clients", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Break things for a while, heal, read everything back, look for anomalies
+    Run(run::RunArguments),
+    /// Look for anomalies in the history of an earlier run
+    Check {
+        /// The directory of the run
+        run: PathBuf,
+    },
+    /// Break one thing over and over and show how long nothing is acknowledged
+    Gaps(gaps::GapsArguments),
+    /// Show which faults there are
+    List,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("faults: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => lab::attended(move |stop| run::run(&arguments, stop)),
+        Command::Check { run } => report::again(&run),
+        Command::Gaps(arguments) => lab::attended(move |stop| gaps::run(&arguments, stop)),
+        Command::List => {
+            report::list();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
