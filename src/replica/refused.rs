@@ -12,17 +12,19 @@
 //!
 //! # Invariant
 //!
-//! While a producer has an entry, nothing of that producer id and epoch with a later sequence is appended here. The entry
-//! goes when the refused batch, or an earlier one, is taken up; when the producer begins another epoch; and after as many
-//! refusals as a client has batches in flight, so that a producer that gave a batch up is not held for ever and hears of
-//! its gap.
+//! While a producer has an entry, nothing of that producer id and epoch with a later sequence is appended by its request
+//! here. The entry goes when the refused batch, or an earlier one, is tried again; when the log holds the refused batch
+//! (another leader took it up meanwhile, and it came by replication); when the producer begins another epoch; and after
+//! as many refusals as a client has batches in flight, so that a producer that gave a batch up is not held for ever and
+//! hears of its gap.
 //!
-//! Lock: the map's own, held for a look-up; `any` lets the usual append, with nobody refused, pass without it. A batch
-//! of one producer comes on one connection, whose appends are in order: an entry is there before the next batch asks.
+//! Lock: the map's own, held for a look-up and, inside it, the log's; `any` lets the usual append, with nobody refused, pass
+//! without it. A batch of one producer comes on one connection, whose appends are in order: an entry is there before the
+//! next batch asks.
 
 use super::error::ReplicaError;
-use crate::storage::AppendError;
-use crate::storage::producer_state::BATCHES_PER_PRODUCER;
+use crate::storage::producer_state::{BATCHES_PER_PRODUCER, is_after};
+use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
 use std::collections::BTreeMap;
@@ -48,14 +50,16 @@ struct Refused {
 
 impl RefusedProducers {
     /// The refusal that a batch shares because it comes behind a refused one.
-    pub fn refusal_before(&self, header: &RecordBatchHeader) -> Option<ReplicaError> {
+    pub fn refusal_before(&self, header: &RecordBatchHeader, log: &PartitionLog) -> Option<ReplicaError> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
         let mut by_id = self.by_id.lock();
         let refused = by_id.get_mut(&header.producer_id)?;
-        let is_behind = header.producer_epoch == refused.epoch && follows(refused.first_sequence, header.base_sequence);
-        if is_behind && refused.behind < BATCHES_PER_PRODUCER {
+        let is_behind =
+            header.producer_epoch == refused.epoch && is_after(refused.first_sequence, header.base_sequence);
+        let is_missing = !log.producer_has_reached(header.producer_id, refused.epoch, refused.first_sequence);
+        if is_behind && is_missing && refused.behind < BATCHES_PER_PRODUCER {
             refused.behind += 1;
             return Some(refused.error.clone());
         }
@@ -97,64 +101,87 @@ fn passes(error: &ReplicaError) -> bool {
     )
 }
 
-/// Whether `later` comes after `sequence`; sequences go from `i32::MAX` to 0.
-fn follows(sequence: i32, later: i32) -> bool {
-    let ahead = later.wrapping_sub(sequence) & i32::MAX;
-    (1..=i32::MAX / 2).contains(&ahead)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rookery_protocol::batch::RecordBatchBuilder;
+    use crate::replica::testing::{P, open, store};
+    use crate::storage::{AppendOrigin, LeaderAppend, LogClass, TimestampType};
+    use rookery_protocol::batch::{RecordBatch, RecordBatchBuilder};
+    use rookery_raft::ids::LeaderEpoch;
+    use std::sync::Arc;
 
-    fn batch(producer_id: i64, epoch: i16, sequence: i32) -> RecordBatchHeader {
+    fn record_batch(producer_id: i64, epoch: i16, sequence: i32) -> RecordBatch {
         let mut batch = RecordBatchBuilder::new().producer(producer_id, epoch, sequence);
         batch.push(0, None, Some(b"v"), &[]);
-        *batch.build().expect("a batch").header()
+        batch.build().expect("a batch")
+    }
+
+    fn batch(producer_id: i64, epoch: i16, sequence: i32) -> RecordBatchHeader {
+        *record_batch(producer_id, epoch, sequence).header()
+    }
+
+    fn log() -> Arc<PartitionLog> {
+        open(&store()).get_or_create(P, LogClass::Infinite).expect("a log")
     }
 
     const WHY: ReplicaError = ReplicaError::NotEnoughReplicas;
 
     #[test]
     fn what_was_in_flight_behind_a_refused_batch_is_refused_alike() {
-        let refused = RefusedProducers::default();
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7)), None);
+        let (refused, log) = (RefusedProducers::default(), log());
+        assert_eq!(refused.refusal_before(&batch(1, 0, 7), &log), None);
         refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8)), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(1, 0, 12)), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(2, 0, 9)), None, "another producer");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7)), None, "the refused batch again");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8)), None, "it was taken up: the next may follow");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), Some(WHY));
+        assert_eq!(refused.refusal_before(&batch(1, 0, 12), &log), Some(WHY));
+        assert_eq!(refused.refusal_before(&batch(2, 0, 9), &log), None, "another producer");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 7), &log), None, "the refused batch again");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None, "it was taken up: the next may follow");
     }
 
     #[test]
     fn a_new_epoch_and_an_earlier_batch_end_it() {
-        let refused = RefusedProducers::default();
+        let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 1, 8)), None);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8)), None);
+        assert_eq!(refused.refusal_before(&batch(1, 1, 8), &log), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None);
         refused.note(&batch(1, 0, i32::MAX), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 0)), Some(WHY), "sequences begin anew after the largest");
-        assert_eq!(refused.refusal_before(&batch(1, 0, i32::MAX - 1)), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 0), &log), Some(WHY), "sequences begin anew after the largest");
+        assert_eq!(refused.refusal_before(&batch(1, 0, i32::MAX - 1), &log), None);
+    }
+
+    /// The refused batch went to another leader, and this replica leads again: seen with a producer whose later batches
+    /// were refused until it heard of a gap.
+    #[test]
+    fn a_refused_batch_that_came_by_replication_held_up_what_follows_it() {
+        let (refused, log) = (RefusedProducers::default(), log());
+        refused.note(&batch(1, 0, 0), &WHY);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 1), &log), Some(WHY));
+        let how = LeaderAppend {
+            leader_epoch: LeaderEpoch(1),
+            timestamp_type: TimestampType::CreateTime,
+            origin: AppendOrigin::Client,
+            now_ms: 0,
+        };
+        log.append_as_leader(record_batch(1, 0, 0).into_bytes(), how).expect("taken up");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 1), &log), None);
     }
 
     #[test]
     fn a_producer_that_gave_a_batch_up_is_not_held_for_ever() {
-        let refused = RefusedProducers::default();
+        let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &WHY);
         for sequence in 8..8 + BATCHES_PER_PRODUCER as i32 {
-            assert_eq!(refused.refusal_before(&batch(1, 0, sequence)), Some(WHY));
+            assert_eq!(refused.refusal_before(&batch(1, 0, sequence), &log), Some(WHY));
         }
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8)), None, "it may hear of its gap");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None, "it may hear of its gap");
     }
 
     #[test]
     fn what_a_batch_is_refused_for_itself_is_not_shared_and_strangers_are_bounded() {
-        let refused = RefusedProducers::default();
+        let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &ReplicaError::InvalidRequiredAcks(9));
         refused.note(&batch(-1, -1, -1), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8)), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None);
         assert!(refused.by_id.lock().is_empty());
         (0..2000).for_each(|id| refused.note(&batch(id, 0, 0), &WHY));
         assert_eq!(refused.by_id.lock().len(), PRODUCERS_MAX);

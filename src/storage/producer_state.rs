@@ -25,6 +25,12 @@ pub fn sequence_after(sequence: i32, delta: i32) -> i32 {
     if sum > i64::from(i32::MAX) { (sum - i64::from(i32::MAX) - 1) as i32 } else { sum as i32 }
 }
 
+/// Whether `later` comes after `sequence`, within half of all sequences.
+pub fn is_after(sequence: i32, later: i32) -> bool {
+    let ahead = later.wrapping_sub(sequence) & i32::MAX;
+    (1..=i32::MAX / 2).contains(&ahead)
+}
+
 /// One remembered batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProducerBatch {
@@ -98,6 +104,14 @@ impl ProducerState {
     /// Known producers by id.
     pub fn producers(&self) -> &BTreeMap<i64, ProducerEntry> {
         &self.producers
+    }
+
+    /// Whether a producer has written `sequence`, or a later one, in this epoch or a newer one.
+    pub fn has_reached(&self, producer_id: i64, epoch: i16, sequence: i32) -> bool {
+        self.producers.get(&producer_id).is_some_and(|entry| {
+            let is_there = |last| last != NO_SEQUENCE && !is_after(last, sequence);
+            entry.epoch > epoch || (entry.epoch == epoch && is_there(entry.last_sequence()))
+        })
     }
 
     /// Forgets producers that have been idle for `expiration_ms` and have no open transaction; how many.

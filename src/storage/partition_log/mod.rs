@@ -266,6 +266,11 @@ impl PartitionLog {
         self.state.lock().producers.clone()
     }
 
+    /// See [`ProducerState::has_reached`].
+    pub fn producer_has_reached(&self, producer_id: i64, epoch: i16, sequence: i32) -> bool {
+        self.state.lock().producers.has_reached(producer_id, epoch, sequence)
+    }
+
     /// Forgets producers idle for `producer.id.expiration.ms` or longer; how many.
     pub fn expire_producers(&self, now_ms: i64, expiration_ms: i64) -> usize {
         self.state.lock().producers.expire(now_ms, expiration_ms)
