@@ -94,8 +94,8 @@ impl Late {
 
 /// The node's cable, and the two ends of the piece behind the pump.
 fn names(node: i32) -> (String, String, String) {
-    let cable = Port::Node(node).interface();
-    (cable.clone(), format!("{cable}i"), format!("{cable}o"))
+    let (inner, outer) = Port::Node(node).extension();
+    (Port::Node(node).interface(), inner, outer)
 }
 
 fn at_bridge(world: &World, arguments: &[&str]) -> Result<()> {
