@@ -1,10 +1,12 @@
 """A cable that delays packets: carries frames between two interfaces, each frame some time later.
 
-    pump.py ONE OTHER LEAST_MS MOST_MS [reorder]
-Every frame waits a random time between LEAST and MOST; with "reorder" a later frame may overtake an earlier one.
+    pump.py ONE OTHER LEAST_MS MOST_MS FILE [reorder]
+Every frame waits a random time between LEAST and MOST; with "reorder" a later frame may overtake an earlier one. FILE says
+how many frames were carried, and how many milliseconds the quickest of them took.
 """
 
 import heapq
+import os
 import random
 import select
 import socket
@@ -27,17 +29,24 @@ def end(interface):
 
 def main():
     one, other = end(sys.argv[1]), end(sys.argv[2])
-    least, most, reorder = float(sys.argv[3]) / 1000, float(sys.argv[4]) / 1000, sys.argv[5:] == ["reorder"]
+    least, most, reorder = float(sys.argv[3]) / 1000, float(sys.argv[4]) / 1000, sys.argv[6:] == ["reorder"]
     towards, last, waiting, count = {one: other, other: one}, {one: 0.0, other: 0.0}, [], 0
+    carried, quickest, told = 0, float("inf"), 0.0
     print("ready", flush=True)
     while True:
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
-            _, _, to, frame = heapq.heappop(waiting)
+            _, _, came, to, frame = heapq.heappop(waiting)
             try:
                 to.send(frame)
+                carried, quickest = carried + 1, min(quickest, now - came)
             except OSError:
                 pass  # a full queue, or an end that is down: a lost packet
+        if carried and now - told > 0.2:
+            told = now
+            with open(sys.argv[5] + ".new", "w") as f:
+                f.write(f"{carried} {quickest * 1000:.1f}")
+            os.replace(sys.argv[5] + ".new", sys.argv[5])
         timeout = max(0.0, waiting[0][0] - now) if waiting else 1.0
         for s in select.select([one, other], [], [], timeout)[0]:
             for _ in range(64):
@@ -45,11 +54,12 @@ def main():
                     frame = s.recv(1 << 17)
                 except BlockingIOError:
                     break
-                due = time.monotonic() + random.uniform(least, most)
+                came = time.monotonic()
+                due = came + random.uniform(least, most)
                 if not reorder:
                     due = last[s] = max(due, last[s])
                 count += 1
-                heapq.heappush(waiting, (due, count, towards[s], frame))
+                heapq.heappush(waiting, (due, count, came, towards[s], frame))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ impl Port {
         }
     }
 
+    /// The pieces by which a pump lengthens the cable: the end at the pump, the end at the bridge.
+    pub fn extension(self) -> (String, String) {
+        (format!("{}i", self.interface()), format!("{}o", self.interface()))
+    }
+
     /// The name of the cable's end at the bridge.
     pub fn interface(self) -> String {
         match self {
@@ -142,7 +147,9 @@ impl Lab {
         let mut rules = String::new();
         for drop in drops {
             let set = |ports: &[Port]| {
-                let names: Vec<String> = ports.iter().map(|p| format!("\"{}\"", p.interface())).collect();
+                // Also where a pump has lengthened the cable.
+                let ends = ports.iter().flat_map(|p| [p.interface(), p.extension().1]);
+                let names: Vec<String> = ends.map(|name| format!("\"{name}\"")).collect();
                 format!("{{ {} }}", names.join(", "))
             };
             let chance =

@@ -55,7 +55,10 @@ pub fn draw(header: &Header, facts: &Facts<'_>) -> String {
             escape(&fault.name)
         );
     }
-    let most = counts.iter().max().copied().unwrap_or(1).max(1);
+    // What had to wait comes all at once: such a peak is cut, so that the steady rate can be seen.
+    let mut sorted = counts.clone();
+    sorted.sort_unstable();
+    let most = (3 * sorted[sorted.len() / 2]).clamp(1, sorted[sorted.len() - 1].max(1));
     let per_second = |c: u64| c as f64 * 1e9 / STEP as f64;
     let top = per_second(most);
     panel(
@@ -66,7 +69,9 @@ pub fn draw(header: &Header, facts: &Facts<'_>) -> String {
     );
     let line: Vec<String> = (0..)
         .zip(&counts)
-        .map(|(n, c)| format!("{:.1},{:.1}", x(from + n * STEP + STEP / 2), TOP + PANEL * (1.0 - per_second(*c) / top)))
+        .map(|(n, c)| {
+            format!("{:.1},{:.1}", x(from + n * STEP + STEP / 2), TOP + PANEL * (1.0 - (per_second(*c) / top).min(1.0)))
+        })
         .collect();
     let _ = writeln!(svg, "<polyline fill='none' stroke='#246' stroke-width='1.2' points='{}'/>", line.join(" "));
 
@@ -93,7 +98,7 @@ pub fn draw(header: &Header, facts: &Facts<'_>) -> String {
     let mut s = 0.0;
     while s <= total {
         let at = LEFT + s / total * (WIDTH - LEFT - RIGHT);
-        let _ = writeln!(svg, "<text x='{at:.1}' y='{:.1}' text-anchor='middle'>{s:.0} s</text>", base + PANEL + 16.0);
+        let _ = writeln!(svg, "<text x='{at:.1}' y='{:.1}' text-anchor='middle'>{s:.0} s</text>", base + PANEL + 30.0);
         s += tick;
     }
     svg.push_str("</svg>\n");
@@ -102,7 +107,7 @@ pub fn draw(header: &Header, facts: &Facts<'_>) -> String {
 
 fn panel(svg: &mut String, y: f64, name: &str, marks: &[(f64, String)]) {
     let wide = WIDTH - LEFT - RIGHT;
-    let _ = writeln!(svg, "<text x='{LEFT}' y='{:.1}' fill='#555'>{name}</text>", y + PANEL + 12.0);
+    let _ = writeln!(svg, "<text x='{LEFT}' y='{:.1}' fill='#555'>{name}</text>", y + PANEL + 14.0);
     let _ = writeln!(svg, "<rect x='{LEFT}' y='{y}' width='{wide}' height='{PANEL}' fill='none' stroke='#999'/>");
     for (at, text) in marks {
         let line = y + PANEL * (1.0 - at);
