@@ -42,6 +42,7 @@ use super::leader::{BrokerView, IsrProposal, LeaderState, PartitionState};
 use super::purgatory::{FetchWaiter, ProduceWaiter, Purgatory, PurgatoryLimit};
 use crate::storage::{LogListener, LogOffsets, PartitionLog, StorageError, StoreGeneration};
 use parking_lot::{Mutex, RwLock};
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicIdPartition};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -109,6 +110,7 @@ pub struct ReplicaContext {
     /// Who is told.
     pub events: Arc<dyn PartitionEvents>,
     confirmations: Mutex<Confirmations>,
+    disk_space: Mutex<DiskSpace>,
 }
 
 /// Who has lately confirmed that this broker is not cut off.
@@ -128,7 +130,7 @@ impl ReplicaContext {
         events: Arc<dyn PartitionEvents>,
     ) -> Self {
         let confirmations = Confirmations { broker_epoch, heartbeat: None, fetches: BTreeMap::new() };
-        Self { node, config, clock, events, confirmations: Mutex::new(confirmations) }
+        Self { node, config, clock, events, confirmations: Mutex::new(confirmations), disk_space: Mutex::default() }
     }
 
     /// The present registration of this broker.
@@ -139,6 +141,16 @@ impl ReplicaContext {
     /// This broker registered anew.
     pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {
         self.confirmations.lock().broker_epoch = epoch;
+    }
+
+    /// How much room the disk has.
+    pub fn disk_space(&self) -> DiskSpace {
+        *self.disk_space.lock()
+    }
+
+    /// The room on the disk changed; what it was before.
+    pub fn set_disk_space(&self, space: DiskSpace) -> DiskSpace {
+        std::mem::replace(&mut self.disk_space.lock(), space)
     }
 
     /// The controller answered the heartbeat that was **sent** at `sent`.

@@ -7,6 +7,7 @@ use super::purgatory::DelayedProduce;
 use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,9 @@ impl Partition {
         let now = self.context.clock.now();
         let role = self.role.read();
         self.check_leads(&role, how.leader_epoch, now)?;
+        if how.origin == AppendOrigin::Client && self.context.disk_space() != DiskSpace::Ample {
+            return Err(ReplicaError::ShortOfSpace);
+        }
         let mut permit = None;
         if how.acks == RequiredAcks::All {
             if self.with_leader(super::leader::LeaderState::is_under_min_isr).unwrap_or(true) {

@@ -3,6 +3,7 @@
 use super::hooks::{DirectoryReports, Hooks};
 use super::identity_check::IdentityCheck;
 use super::publishers::Addresses;
+use super::space_watch::SpaceWatch;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::vital::Vital;
@@ -26,6 +27,7 @@ use crate::replica::fetcher::FetcherConfig;
 use crate::replica::{
     Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
 };
+use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -110,6 +112,7 @@ pub struct Node {
     departures: Arc<Departures>,
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
+    space: Arc<SpaceWatch>,
     /// Ends what serves clients and what works in the background.
     stop: CancellationToken,
     /// Ends the HTTP API, last of all.
@@ -209,6 +212,9 @@ impl Node {
         })?;
         tokio::spawn(vital.task("the peer listener", server.ended()));
 
+        let limits = &config.limits;
+        let watermarks = Watermarks { soft: limits.free_bytes_soft, hard: limits.free_bytes_hard };
+        let space = SpaceWatch::new(config.data_dir.clone(), watermarks);
         let view = Arc::new(View {
             node: me.node_id,
             is_broker: config.is_broker,
@@ -217,6 +223,7 @@ impl Node {
             broker: OnceLock::new(),
             replicas: OnceLock::new(),
             gossip: OnceLock::new(),
+            space: space.reading(),
             prometheus,
         });
         let (stop, stop_http, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -234,6 +241,7 @@ impl Node {
             }
         };
 
+        tracker.spawn(vital.task("the watch over the disk's space", space.clone().run(stop.clone())));
         tracker.spawn(vital.task("the watch over departures", departures.clone().follow(followed, stop.clone())));
         let publishers = Arc::new(LatePublishers::default());
         let others = config.voters.iter().filter(|v| v.node_id != me.node_id);
@@ -302,6 +310,7 @@ impl Node {
             departures,
             gossip_events,
             view,
+            space,
             stop,
             stop_http,
             tracker,
@@ -337,6 +346,7 @@ impl Node {
             Ok::<_, String>((store, logs))
         });
         let (store, log_directory) = opened.await?.map_err(StartError::Directory)?;
+        self.space.count(store.clone());
         if store.log_lost() {
             tracing::error!("the data directory lost synced data: its replicas count only after they have caught up");
         }
@@ -352,6 +362,7 @@ impl Node {
             store: store.clone(),
             replicas: replicas.clone(),
             reports: reports.clone(),
+            space: self.space.reading(),
         });
         let life = Lifecycle::new(
             LifecycleConfig {
@@ -384,6 +395,7 @@ impl Node {
             reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
+            space: self.space.reading(),
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());

@@ -1,5 +1,6 @@
 //! What the admin API shows of a node, at every stage of its start.
 
+use super::space_watch::SpaceReading;
 use crate::admin::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
     PartitionTrouble, Problem, QuorumSummary, ReplaceVoter,
@@ -26,6 +27,7 @@ pub struct View {
     pub broker: OnceLock<watch::Receiver<BrokerState>>,
     pub replicas: OnceLock<Arc<ReplicaManager>>,
     pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
+    pub space: watch::Receiver<SpaceReading>,
     pub prometheus: PrometheusHandle,
 }
 
@@ -84,7 +86,11 @@ impl NodeView for View {
         if !running {
             reasons.push(self.state());
         }
+        reasons.extend(self.space.borrow().trouble());
         if let Some(replicas) = self.replicas.get() {
+            if let Some(failure) = &*replicas.store_failure().borrow() {
+                reasons.push(format!("the data directory is offline: {failure}"));
+            }
             let counts = replicas.counts();
             if counts.offline > 0 {
                 reasons.push(format!("{} of {} replicas here are offline", counts.offline, counts.replicas));
