@@ -106,6 +106,9 @@ impl Metadata for MetadataCell {
         match self.get()? {
             LocalMetadata::Voter { quorum, candidates, .. } => {
                 let told = quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id);
+                if quorum.failure().is_some() {
+                    return candidates.believed(); // what it was told before may be long over
+                }
                 told.or_else(|| quorum.no_vote().and_then(|_| candidates.believed()))
             }
             LocalMetadata::Observer { candidates, .. } => candidates.believed(),
@@ -126,6 +129,10 @@ impl Metadata for MetadataCell {
             LocalMetadata::Voter { quorum, .. } => quorum.status().cluster_id,
             LocalMetadata::Observer { observer, .. } => observer.status().borrow().cluster_id,
         }
+    }
+
+    fn is_offline(&self) -> bool {
+        matches!(self.get(), Some(LocalMetadata::Voter { quorum, .. }) if quorum.failure().is_some())
     }
 
     fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>> {

@@ -3,6 +3,7 @@
 use super::hooks::{DirectoryReports, Hooks};
 use super::identity_check::IdentityCheck;
 use super::publishers::Addresses;
+use super::quorum_keeper::QuorumKeeper;
 use super::space_watch::SpaceWatch;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
@@ -258,11 +259,14 @@ impl Node {
         match log {
             Some(log) => {
                 let quorum = opening.voter(log).await?;
-                let mut leadership = quorum.leadership();
-                tokio::spawn(vital.failure("the metadata quorum", async move {
-                    let failed = leadership.wait_for(|l| l.failure.is_some()).await;
-                    failed.ok().and_then(|l| l.failure.clone()).unwrap_or_else(|| "its tasks have ended".to_owned())
-                }));
+                let keeper = QuorumKeeper {
+                    quorum: quorum.clone(),
+                    path: config.data_dir.clone(),
+                    mark_interval: MARK_INTERVAL,
+                    controller: opening.controller(),
+                    space: space.reading(),
+                };
+                tokio::spawn(vital.failure("the metadata quorum", keeper.run(stop.clone())));
                 let watch =
                     FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone(), departures.clone());
                 let watching = watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone());
@@ -622,6 +626,16 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
+    fn controller(&self) -> ControllerConfig {
+        let topics = &self.config.topics;
+        ControllerConfig {
+            default_partitions: topics.num_partitions,
+            default_replication_factor: topics.replication_factor,
+            session_timeout: self.config.timing.broker_session,
+            ..ControllerConfig::default()
+        }
+    }
+
     async fn voter(&self, log: QuorumLog) -> Result<MetadataQuorum, StartError> {
         let timing = &self.config.timing;
         let config = QuorumConfig {
@@ -630,20 +644,13 @@ impl OpenMetadata<'_> {
             election_max: timing.quorum_election_max,
             ..QuorumConfig::new(self.me, self.voters(), ClusterId::random())
         };
-        let topics = &self.config.topics;
-        let controller = ControllerConfig {
-            default_partitions: topics.num_partitions,
-            default_replication_factor: topics.replication_factor,
-            session_timeout: timing.broker_session,
-            ..ControllerConfig::default()
-        };
         let parts = QuorumParts {
             config,
             storage: Box::new(log),
             snapshots: self.snapshots()?,
             transport: Arc::new(QuorumLane::new(self.pool.clone())),
             publishers: self.all_publishers(),
-            controller: Controller::new(controller, rand::random()),
+            controller: Controller::new(self.controller(), rand::random()),
         };
         MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))
     }

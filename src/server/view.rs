@@ -71,7 +71,9 @@ impl NodeView for View {
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get()
             && let Some(failure) = quorum.failure()
         {
-            reasons.push(format!("the metadata quorum has stopped here: {failure}"));
+            reasons.push(format!(
+                "the metadata log is offline, and this node has no part in the metadata quorum: {failure}"
+            ));
         }
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
             reasons.extend(quorum.no_vote());

@@ -1,7 +1,15 @@
 //! Clusters of real processes on real disks, driven through the command line and the HTTP API.
 
+use rookery_protocol::batch::RecordBatchBuilder;
+use rookery_protocol::codec::Records;
+use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::header::read_response;
-use rookery_protocol::messages::{MetadataRequest, MetadataResponse, request_frame};
+use rookery_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use rookery_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
+use rookery_protocol::messages::{
+    FindCoordinatorRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest, ProduceRequest, Request,
+    request_frame,
+};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -224,6 +232,51 @@ impl Cluster {
         self.rookery(&["produce", topic], &lines);
     }
 
+    /// Writes lines with the command-line producer; whether all were acknowledged.
+    pub fn try_produce(&self, topic: &str, lines: &[String]) -> bool {
+        let arguments = ["produce", topic, "--bootstrap", &self.bootstrap()];
+        rookery(&arguments, &(lines.join("\n") + "\n")).status.success()
+    }
+
+    /// One record to partition 0 of a topic, asked of one node and once: the name of the error.
+    pub fn produce_once(&self, i: usize, topic: &str, partition: i32) -> &'static str {
+        let mut batch = RecordBatchBuilder::new();
+        batch.push(0, None, Some(b"once"), &[]);
+        let records = Some(Records::from(batch.build().unwrap().into_bytes()));
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 10_000,
+            topic_data: vec![TopicProduceData {
+                name: topic.into(),
+                partition_data: vec![PartitionProduceData { index: partition, records }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let response = ask(self.nodes[i].kafka, &request, 9);
+        ErrorCode::from_code(response.responses[0].partition_responses[0].error_code).unwrap().name()
+    }
+
+    /// Commits an offset of partition 0 of a topic for a group without members, asked of one node and once: the name of the error.
+    pub fn commit_offset(&self, i: usize, topic: &str, offset: i64) -> &'static str {
+        let port = self.nodes[i].kafka;
+        let find = FindCoordinatorRequest { key_type: 0, coordinator_keys: vec!["g".into()], ..Default::default() };
+        self.until("a coordinator", || {
+            (ask(port, &find, 4).coordinators[0].error_code == ErrorCode::None.code()).then_some(())
+        });
+        let partition =
+            OffsetCommitRequestPartition { partition_index: 0, committed_offset: offset, ..Default::default() };
+        let topic = OffsetCommitRequestTopic { name: topic.into(), partitions: vec![partition], ..Default::default() };
+        let request = OffsetCommitRequest {
+            group_id: "g".into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response = ask(port, &request, 8);
+        ErrorCode::from_code(response.topics[0].partitions[0].error_code).unwrap().name()
+    }
+
     /// Every record of a topic, sorted.
     pub fn consume(&self, topic: &str) -> Vec<String> {
         let output = self.rookery(&["consume", topic, "--from-beginning", "--exit-at-end"], "");
@@ -330,17 +383,20 @@ pub fn server_args(id: usize, role: Role, data: &Path, ports: [u16; 3], voters: 
 
 /// The whole cluster, as a client is told on one port.
 pub fn metadata(port: u16) -> MetadataResponse {
-    const VERSION: i16 = 12;
-    let request = MetadataRequest { topics: None, ..Default::default() };
+    ask(port, &MetadataRequest { topics: None, ..Default::default() }, 12)
+}
+
+/// One request on a connection of its own.
+fn ask<R: Request>(port: u16, request: &R, version: i16) -> R::Response {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    for piece in request_frame(&request, VERSION, 1, Some("test")).unwrap().parts() {
+    for piece in request_frame(request, version, 1, Some("test")).unwrap().parts() {
         stream.write_all(piece).unwrap();
     }
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
     stream.read_exact(&mut body).unwrap();
-    read_response::<MetadataRequest>(body.into(), VERSION).unwrap().1
+    read_response::<R>(body.into(), version).unwrap().1
 }
 
 /// Runs a server that must end by itself, not in order, with one line for the operator: that line, and the exit code.

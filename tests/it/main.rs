@@ -8,11 +8,14 @@
 //! | `listeners` | several named listeners, and what they advertise |
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
+//! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
 #[cfg(feature = "rocksdb")]
 mod cluster;
+#[cfg(feature = "rocksdb")]
+mod disks;
 #[cfg(feature = "rocksdb")]
 mod harness;
 #[cfg(feature = "rocksdb")]
@@ -25,5 +28,7 @@ mod refusals;
 mod roles;
 #[cfg(feature = "rocksdb")]
 mod shutdown;
+#[cfg(feature = "rocksdb")]
+mod small_disk;
 #[cfg(feature = "rocksdb")]
 mod storage_kill;
