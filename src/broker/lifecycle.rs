@@ -320,8 +320,7 @@ impl Lifecycle {
             id: at.id,
             epoch: at.epoch,
             applied_offset: self.metadata.image().offset,
-            // Who hears nothing of the metadata can neither lead nor follow for long.
-            want_fence: self.metadata.is_offline(),
+            want_fence: false,
             want_shutdown: leaving,
             oldest_unfinished_commit: self.hooks.oldest_unfinished_commit(),
             disk_space: self.hooks.disk_space(),

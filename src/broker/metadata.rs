@@ -131,10 +131,6 @@ impl Metadata for MetadataCell {
         }
     }
 
-    fn is_offline(&self) -> bool {
-        matches!(self.get(), Some(LocalMetadata::Voter { quorum, .. }) if quorum.failure().is_some())
-    }
-
     fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>> {
         let Some(LocalMetadata::Voter { quorum, watch, .. }) = self.get() else {
             return ready(Err(ControllerError::NotController)).boxed();

@@ -60,10 +60,6 @@ pub trait Metadata: Send + Sync + 'static {
     fn controller_was_wrong(&self, node: NodeId);
     /// The cluster's id once this node has joined or formed one.
     fn cluster_id(&self) -> Option<ClusterId>;
-    /// Whether nothing new is heard here: the metadata log is closed until its disk is back.
-    fn is_offline(&self) -> bool {
-        false
-    }
     /// Ask this node's own controller; [`ControllerError::NotController`] unless it is active.
     fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>>;
 }

@@ -69,7 +69,9 @@ pub struct Hooks {
 
 impl BrokerHooks for Hooks {
     fn oldest_unfinished_commit(&self) -> Duration {
-        self.store.oldest_unfinished_commit_age().unwrap_or_default()
+        let oldest = self.store.oldest_unfinished_commit_age().unwrap_or_default();
+        metrics::gauge!("rookery_storage_oldest_unfinished_commit_seconds").set(oldest.as_secs_f64());
+        oldest
     }
 
     fn disk_space(&self) -> DiskSpace {

@@ -8,8 +8,8 @@
 //! | offline | running | the log was closed, and opened anew: after a full disk once there is space above the hard watermark, otherwise in growing steps |
 //! | running, offline | the node ends | Raft has stopped for another reason, or what is on the disk is not what was synced: such a voter must not vote again |
 //!
-//! While it is offline this node hears nothing of the metadata. So its broker asks to be fenced (`Metadata::is_offline`): leaderships go
-//! to where they can be followed. It asks the other voters for the controller, as a node without a vote does.
+//! While it is offline this node follows the metadata as one without a vote does ([`MetadataQuorum::observe`]), and asks the other voters for
+//! the controller: its broker need not notice. Images come from both sources until the log itself has come as far.
 //!
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
@@ -24,6 +24,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+/// Between two looks at how far the log has come.
+const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// Watches the quorum's disk.
 pub struct QuorumKeeper {
@@ -54,11 +57,17 @@ impl QuorumKeeper {
             let Some(error) = self.quorum.disk_failure() else { return why };
             metrics::gauge!("rookery_quorum_offline").set(1.0);
             tracing::error!(%error, "the metadata log is offline: this node takes no part in the metadata quorum");
+            let observer = self.quorum.observe();
             if let Err(why) = self.bring_back(error).await {
                 return why;
             }
             metrics::gauge!("rookery_quorum_offline").set(0.0);
             tracing::info!("the metadata log is online again");
+            let Some(observer) = observer else { continue };
+            while self.quorum.failure().is_none() && self.quorum.status().applied < observer.image().offset {
+                sleep(CATCH_UP).await;
+            }
+            observer.stop().await;
         }
     }
 

@@ -16,7 +16,11 @@ use rookery_raft::ids::NodeId;
 use rookery_raft::image::MetadataImage;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// A commit older than this is told: the controller moves leaderships about then.
+const STALL_SHOWN: Duration = Duration::from_secs(2);
 
 /// A node as it comes up: what is not there yet is empty.
 pub struct View {
@@ -92,6 +96,11 @@ impl NodeView for View {
         if let Some(replicas) = self.replicas.get() {
             if let Some(failure) = &*replicas.store_failure().borrow() {
                 reasons.push(format!("the data directory is offline: {failure}"));
+            }
+            let oldest = replicas.directory().store().oldest_unfinished_commit_age().unwrap_or_default();
+            if oldest > STALL_SHOWN {
+                reasons
+                    .push(format!("the disk of the data directory hangs: a commit has not finished for {oldest:.1?}"));
             }
             let counts = replicas.counts();
             if counts.offline > 0 {

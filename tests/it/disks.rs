@@ -194,3 +194,35 @@ fn a_node_whose_disk_hangs_gives_everything_away_and_comes_back_when_it_moves() 
     let written = stream.finish();
     assert_eq!(cluster.consume("t"), expected(written));
 }
+
+#[test]
+fn a_node_whose_disk_breaks_down_says_so_and_others_lead() {
+    let Some(disk) = SmallDisk::new(512) else { return };
+    let mut cluster = Cluster::planned(&[Role::Both; 3]);
+    disk.place(&cluster.data_dir(0));
+    cluster.launch_all();
+    cluster.rookery(&["topic", "create", "t", "--partitions", "3"], "");
+    cluster.produce("t", 0..500);
+    let leads = |cluster: &Cluster| ["0", "1", "2"].iter().any(|p| cluster.leader("t", p) == 0);
+    cluster.until("it leads as others do", || leads(&cluster).then_some(()));
+    let stream = cluster.stream("t");
+    disk.break_down();
+    cluster.wait_for_reason(0, "the data directory is offline");
+    cluster.until("others lead", || (!leads(&cluster)).then_some(()));
+    let written = stream.written();
+    cluster.until("records go on", || (stream.written() > written + 500).then_some(()));
+    let written = stream.finish();
+    let mut sent = [expected(500), expected(written)].concat();
+    sent.sort();
+    assert_eq!(cluster.consume("t"), sent);
+    assert!(cluster.is_running(0), "{}", cluster.tail(0));
+
+    cluster.kill(0);
+    disk.repair();
+    cluster.launch(0);
+    cluster.wait_ready(0);
+    cluster.wait_in_sync(1);
+    cluster.until("it leads again", || leads(&cluster).then_some(()));
+    let metrics = cluster.metrics(0);
+    assert!(metrics.contains("rookery_storage_offline 0"), "{metrics}");
+}

@@ -183,6 +183,17 @@ impl Cluster {
         Some(usize::try_from(id).unwrap() - 1)
     }
 
+    /// Whether a node's process is there.
+    pub fn is_running(&mut self, i: usize) -> bool {
+        self.nodes[i].process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    /// `/metrics` of a node.
+    pub fn metrics(&self, i: usize) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.nodes[i].http);
+        ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
     /// kill -9.
     pub fn kill(&mut self, i: usize) {
         let mut process = self.nodes[i].process.take().unwrap();

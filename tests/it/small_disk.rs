@@ -22,7 +22,12 @@ impl SmallDisk {
         std::fs::create_dir(disk.mount()).unwrap();
         // No blocks kept back for root, who the test is.
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
-        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(disk.mount()).output().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-o", "loop,errors=remount-ro"])
+            .arg(&image)
+            .arg(disk.mount())
+            .output()
+            .unwrap();
         if !mounted.status.success() {
             let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
             eprintln!("skipped: needs root with loop devices: {why}");
@@ -55,6 +60,23 @@ impl SmallDisk {
     /// That file goes.
     pub fn drop_ballast(&self) {
         std::fs::remove_file(self.mount().join("ballast")).unwrap();
+    }
+
+    /// Everything written to it, and every sync, is an error from now on.
+    pub fn break_down(&self) {
+        let found = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(self.mount()).output().unwrap();
+        let device = String::from_utf8(found.stdout).unwrap();
+        let name = device.trim().rsplit('/').next().unwrap();
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "the test breaks it").unwrap();
+    }
+
+    /// Another machine would do the same: unmounted, checked and mounted again, it works.
+    pub fn repair(&self) {
+        run(Command::new("umount").arg(self.mount()));
+        let image = self.dir.path().join("image");
+        // It reports errors that it has repaired.
+        let _ = Command::new("e2fsck").args(["-f", "-y"]).arg(&image).output().unwrap();
+        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(self.mount()));
     }
 
     /// Whoever writes to it waits until the guard is dropped: declare the guard after the cluster.

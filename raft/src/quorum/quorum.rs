@@ -13,7 +13,8 @@
 //!
 //! A run that ends and the next one are to Raft a crash and a restart of this voter: nothing is carried over but what the disk holds, and a
 //! write that failed or was given up counts as one whose outcome nobody knows. What was **published** stays: it is committed, so the next
-//! run comes to the same, and what it replays below that is not told again ([`Publication`]). A run
+//! run comes to the same, and what it replays below that is not told again ([`Publication`]). For the time between, the same line of images
+//! can be fed by an observer ([`MetadataQuorum::observe`]), as that of a voter that was not taken in yet. A run
 //! begins only after the one before has ended to its last task, so there are never two that answer for one identity.
 
 use super::config::QuorumConfig;
@@ -24,6 +25,7 @@ use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
+use super::observer::{MetadataObserver, ObserverConfig};
 use super::publication::Publication;
 use super::service::Service;
 use super::snapshot_store::SnapshotStore;
@@ -182,6 +184,15 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             Ok(())
         }
         .boxed()
+    }
+
+    /// Follows the metadata from outside, as a node without a vote does, into the same publishers and images: for while the disk is away,
+    /// until the log itself has come as far again. `None` where nobody else votes, or no cluster is known.
+    pub fn observe(&self) -> Option<MetadataObserver<Rt>> {
+        let Surroundings { config, snapshots, transport, publication, .. } = &self.inner.surroundings;
+        let cluster_id = self.status().cluster_id?;
+        let observer = ObserverConfig { cluster_id: Some(cluster_id), ..config.observer() };
+        MetadataObserver::start(observer, transport.clone(), snapshots.clone(), vec![publication.clone()]).ok()
     }
 
     fn run(&self) -> Arc<Run<Rt>> {
