@@ -1,7 +1,9 @@
 //! A real file system of a few megabytes in a file, which only root can make.
 
+use crate::harness::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// An ext4 file system, mounted. Dropping it unmounts it: declare it before the cluster that uses it.
 pub struct SmallDisk {
@@ -74,8 +76,16 @@ impl SmallDisk {
     pub fn repair(&self) {
         run(Command::new("umount").arg(self.mount()));
         let image = self.dir.path().join("image");
-        // It reports errors that it has repaired.
+        // The kernel lets go of the loop device a little later.
+        let is_attached = || !Command::new("losetup").arg("-j").arg(&image).output().unwrap().stdout.is_empty();
+        let began = Instant::now();
+        while is_attached() {
+            assert!(began.elapsed() < PATIENCE, "{} is still attached", image.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The second one finds nothing left of the first.
         let _ = Command::new("e2fsck").args(["-f", "-y"]).arg(&image).output().unwrap();
+        run(Command::new("e2fsck").args(["-f", "-y"]).arg(&image));
         run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(self.mount()));
     }
 
