@@ -20,7 +20,7 @@
 use super::{ChannelError, ControllerChannel, Metadata};
 use crate::peer::{Lane, LocalIdentity};
 use rookery_raft::controller::{
-    BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerError, ControllerRequest, ControllerResponse,
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerError, ControllerRequest, ControllerResponse, DiskSpace,
     RegisterBrokerRequest,
 };
 use rookery_raft::ids::{BrokerEpoch, ClusterId, NodeId};
@@ -104,6 +104,8 @@ pub enum RegistrationRefused {
 pub trait BrokerHooks: Send + Sync + 'static {
     /// How long the oldest commit of this broker's disks has been waiting.
     fn oldest_unfinished_commit(&self) -> Duration;
+    /// How much room they have.
+    fn disk_space(&self) -> DiskSpace;
     /// The state of this broker's directories now, for a registration.
     fn directories(&self) -> Vec<Directory>;
     /// The controller took the registration: this is the epoch, and what was reported is in the log.
@@ -321,6 +323,7 @@ impl Lifecycle {
             want_fence: false,
             want_shutdown: leaving,
             oldest_unfinished_commit: self.hooks.oldest_unfinished_commit(),
+            disk_space: self.hooks.disk_space(),
         });
         // A heartbeat that is late is worth less than the next one.
         let patience = self.config.session / 3;

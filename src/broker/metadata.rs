@@ -106,6 +106,9 @@ impl Metadata for MetadataCell {
         match self.get()? {
             LocalMetadata::Voter { quorum, candidates, .. } => {
                 let told = quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id);
+                if quorum.failure().is_some() {
+                    return candidates.believed(); // what it was told before may be long over
+                }
                 told.or_else(|| quorum.no_vote().and_then(|_| candidates.believed()))
             }
             LocalMetadata::Observer { candidates, .. } => candidates.believed(),

@@ -73,7 +73,9 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use futures_util::future::{BoxFuture, ready};
-    use rookery_raft::controller::{AlterPartitionRequest, BrokerHeartbeatRequest, UpdateDirectoriesRequest};
+    use rookery_raft::controller::{
+        AlterPartitionRequest, BrokerHeartbeatRequest, DiskSpace, UpdateDirectoriesRequest,
+    };
     use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId};
     use rookery_raft::image::MetadataImage;
     use std::time::Duration;
@@ -128,6 +130,7 @@ mod tests {
                 want_fence: true,
                 want_shutdown: false,
                 oldest_unfinished_commit: Duration::ZERO,
+                disk_space: DiskSpace::Ample,
             }),
             ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
                 id,

@@ -154,6 +154,18 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     // The log
     setting("log.cache.bytes", "67108864", "recent batches kept in memory for readers at the tail, in bytes"),
+    setting(
+        "log.dirs.free.bytes.soft",
+        "1073741824",
+        "free bytes on the data directory's disk (at most a quarter of it) below which records of clients are refused, \
+         and leadership moves away; 0 never",
+    ),
+    setting(
+        "log.dirs.free.bytes.hard",
+        "536870912",
+        "free bytes (at most an eighth of the disk) that are kept for metadata, committed offsets and deletions: below, \
+         clients' partitions are not copied here either; 0 none",
+    ),
     // Logs of the process
     setting("log.format", "text", "the process's own log: `text` for people, `json` for machines"),
     setting("log.level", "info,openraft=error", "tracing filter, such as `info` or `rookery::replica=debug,info`"),

@@ -140,6 +140,10 @@ pub struct Limits {
     pub replica_fetch_bytes: usize,
     /// `log.cache.bytes`.
     pub log_cache_bytes: usize,
+    /// `log.dirs.free.bytes.soft`.
+    pub free_bytes_soft: u64,
+    /// `log.dirs.free.bytes.hard`.
+    pub free_bytes_hard: u64,
 }
 
 impl ServerConfig {
@@ -364,7 +368,15 @@ fn limits(s: &Settings) -> Result<Limits, ConfigError> {
         replica_fetch_partition_bytes: s.number("replica.fetch.max.bytes", 1024, i32::MAX as usize)?,
         replica_fetch_bytes: s.number("replica.fetch.response.max.bytes", 1024, i32::MAX as usize)?,
         log_cache_bytes: s.number("log.cache.bytes", 0, 1 << 40)?,
+        free_bytes_soft: s.number("log.dirs.free.bytes.soft", 0, 1 << 50)?,
+        free_bytes_hard: s.number("log.dirs.free.bytes.hard", 0, 1 << 50)?,
     };
+    if limits.free_bytes_hard > limits.free_bytes_soft {
+        return Err(ConfigError::Conflict(format!(
+            "log.dirs.free.bytes.hard ({}) is above log.dirs.free.bytes.soft ({})",
+            limits.free_bytes_hard, limits.free_bytes_soft
+        )));
+    }
     if limits.request_bytes > limits.queued_request_bytes {
         return Err(ConfigError::Conflict(format!(
             "socket.request.max.bytes ({}) is above queued.max.request.bytes ({}): such a request could never be read",

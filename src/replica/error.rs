@@ -48,6 +48,9 @@ pub enum ReplicaError {
     /// Too much is waiting on this broker; nothing was done.
     #[error("too many requests wait on this broker")]
     Overloaded,
+    /// The disk is nearly full: clients' records are refused.
+    #[error("the disk of this broker is nearly full: it takes no records until there is space")]
+    ShortOfSpace,
     /// A request of an older incarnation of a broker, or of one that is no replica.
     #[error("the broker epoch of the request is stale")]
     StaleBrokerEpoch,
@@ -103,7 +106,8 @@ impl ReplicaError {
             Self::Append(AppendError::CorruptBatch(_) | AppendError::NotAtLogEnd { .. }) => 2,
             Self::Append(AppendError::InvalidBatch(_)) => 87,
             Self::InconsistentClusterId => 104,
-            Self::Storage(_) | Self::Append(AppendError::Storage(_)) => 56,
+            // KAFKA_STORAGE_ERROR: clients look for another leader and try again.
+            Self::ShortOfSpace | Self::Storage(_) | Self::Append(AppendError::Storage(_)) => 56,
         }
     }
 }

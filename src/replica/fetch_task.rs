@@ -73,6 +73,11 @@ impl FetchTask {
         self.task.is_finished()
     }
 
+    #[cfg(test)]
+    pub(crate) fn follows(&self, id: TopicIdPartition) -> bool {
+        self.fetcher.lock().follows(id)
+    }
+
     /// Follow a partition in a term.
     pub fn follow(&self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         self.fetcher.lock().start(id, leader_epoch, position);

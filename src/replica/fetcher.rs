@@ -183,6 +183,12 @@ impl Fetcher {
         self.unsaid.remove(&id);
     }
 
+    /// Whether a partition is followed here.
+    #[cfg(test)]
+    pub(crate) fn follows(&self, id: TopicIdPartition) -> bool {
+        self.partitions.contains_key(&id)
+    }
+
     /// Whether nothing is followed here.
     pub fn is_empty(&self) -> bool {
         self.partitions.is_empty()

@@ -43,6 +43,7 @@ use super::purgatory::{FetchWaiter, ProduceWaiter, Purgatory, PurgatoryLimit};
 use super::refused::RefusedProducers;
 use crate::storage::{LogListener, LogOffsets, PartitionLog, StorageError, StoreGeneration};
 use parking_lot::{Mutex, RwLock};
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicIdPartition};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -110,6 +111,7 @@ pub struct ReplicaContext {
     /// Who is told.
     pub events: Arc<dyn PartitionEvents>,
     confirmations: Mutex<Confirmations>,
+    disk_space: Mutex<DiskSpace>,
 }
 
 /// Who has lately confirmed that this broker is not cut off.
@@ -129,7 +131,7 @@ impl ReplicaContext {
         events: Arc<dyn PartitionEvents>,
     ) -> Self {
         let confirmations = Confirmations { broker_epoch, heartbeat: None, fetches: BTreeMap::new() };
-        Self { node, config, clock, events, confirmations: Mutex::new(confirmations) }
+        Self { node, config, clock, events, confirmations: Mutex::new(confirmations), disk_space: Mutex::default() }
     }
 
     /// The present registration of this broker.
@@ -140,6 +142,16 @@ impl ReplicaContext {
     /// This broker registered anew.
     pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {
         self.confirmations.lock().broker_epoch = epoch;
+    }
+
+    /// How much room the disk has.
+    pub fn disk_space(&self) -> DiskSpace {
+        *self.disk_space.lock()
+    }
+
+    /// The room on the disk changed; what it was before.
+    pub fn set_disk_space(&self, space: DiskSpace) -> DiskSpace {
+        std::mem::replace(&mut self.disk_space.lock(), space)
     }
 
     /// The controller answered the heartbeat that was **sent** at `sent`.

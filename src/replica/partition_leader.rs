@@ -8,6 +8,7 @@ use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadL
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 use rookery_protocol::batch::RecordBatchHeader;
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,9 @@ impl Partition {
         let now = self.context.clock.now();
         let role = self.role.read();
         self.check_leads(&role, how.leader_epoch, now)?;
+        if how.origin == AppendOrigin::Client && self.context.disk_space() != DiskSpace::Ample {
+            return Err(ReplicaError::ShortOfSpace);
+        }
         let mut permit = None;
         if how.acks == RequiredAcks::All {
             if self.with_leader(super::leader::LeaderState::is_under_min_isr).unwrap_or(true) {

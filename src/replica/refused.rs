@@ -96,6 +96,7 @@ fn passes(error: &ReplicaError) -> bool {
         E::NotLeaderOrFollower
             | E::NotEnoughReplicas
             | E::Overloaded
+            | E::ShortOfSpace
             | E::Storage(_)
             | E::Append(AppendError::StaleLeaderEpoch { .. })
     )

@@ -17,6 +17,14 @@
 //! - `streams`: one [`FetchTask`] per source broker, one lock, held for map operations.
 //! - A publication never blocks on a disk: logs are made by queueing, and truncation is the fetcher's work.
 //!
+//! # A disk that fills up
+//!
+//! Whoever measures it says so ([`ReplicaManager::set_disk_space`]). Leaders refuse clients' records below the soft watermark; what the
+//! coordinators write, deletions, truncations and retention go on. Below the hard one, partitions of clients are not
+//! followed either: their streams end and begin anew, behind `publishing` like every other change of them. No safety rests on it: the
+//! levels are advice, and a record that slips past one is a record like any other. Deleted logs give their space back
+//! with the next round of periodic work, not only with the next retention.
+//!
 //! # Periodic work, on one task
 //!
 //! Lagging followers are looked for several times per `replica.lag.time.max.ms`; high watermarks and producers are
@@ -38,6 +46,8 @@ use crate::peer::PeerPool;
 use crate::storage::{LogClass, LogDirectory, ReadLimit, StorageError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use rookery_protocol::topics::is_internal;
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::topic_configs::TopicConfigs;
@@ -116,6 +126,8 @@ struct Unfinished {
     missing: BTreeSet<TopicIdPartition>,
     /// The store may hold logs of other partitions: it was opened, or did not take a deletion.
     strays: bool,
+    /// Logs were deleted, and their space was not given back yet.
+    garbage: bool,
 }
 
 /// Every replica of this broker.
@@ -170,7 +182,7 @@ impl ReplicaManager {
             store_failure: watch::Sender::new(None),
             leaderships: watch::Sender::new(()),
             publishing: Mutex::new(MetadataImage::empty()),
-            unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true }),
+            unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true, garbage: false }),
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
             me: OnceLock::new(),
         });
@@ -232,6 +244,36 @@ impl ReplicaManager {
         }
     }
 
+    /// How much room the disk has now.
+    pub fn set_disk_space(&self, space: DiskSpace) {
+        let _publishing = self.publishing.lock();
+        let before = self.context.set_disk_space(space);
+        if (before == DiskSpace::Reserve) == (space == DiskSpace::Reserve) {
+            return;
+        }
+        for partition in self.table.load_full().values() {
+            let id = partition.id();
+            if self.is_internal(id) {
+                continue;
+            }
+            if let (Role::Follower(state), term) = partition.role()
+                && let Ok(position) = partition.follower_position(term)
+            {
+                self.unfollow(id, None);
+                self.follow(id, state.leader, term, position);
+            }
+        }
+    }
+
+    /// Whether a partition may be copied to this disk now. The last room is for the cluster's own topics.
+    fn has_room_for(&self, id: TopicIdPartition) -> bool {
+        self.context.disk_space() != DiskSpace::Reserve || self.is_internal(id)
+    }
+
+    fn is_internal(&self, id: TopicIdPartition) -> bool {
+        self.image.load().topics.by_id(id.topic_id).is_some_and(|topic| is_internal(&topic.name))
+    }
+
     /// Fetch from nobody any more: this broker is about to close its store.
     pub fn stop_fetching(&self) {
         let _publishing = self.publishing.lock();
@@ -244,18 +286,25 @@ impl ReplicaManager {
         self.service.load_full()
     }
 
-    /// The store was opened anew under these logs: every replica waits for a new term.
+    /// The store was opened anew under these logs: every replica waits for a new term. On an error it counts as failed on.
     pub fn store_reopened(&self, directory: LogDirectory) -> Result<(), StorageError> {
         let _publishing = self.publishing.lock();
         let directory = Arc::new(directory);
         let image = self.image.load_full();
+        // Before the first replica can hear of a failure under this open.
+        let failure = self.store_failure.send_replace(None);
         for (id, partition) in self.table.load().iter() {
-            let log = directory.get_or_create(*id, log_class(&self.config.topic_configs, &image, *id))?;
-            partition.store_reopened(log);
+            match directory.get_or_create(*id, log_class(&self.config.topic_configs, &image, *id)) {
+                Ok(log) => partition.store_reopened(log),
+                Err(error) => {
+                    self.table.load().values().for_each(|partition| partition.store_failed());
+                    self.store_failure.send_replace(failure.or_else(|| Some(error.clone())));
+                    return Err(error);
+                }
+            }
         }
         self.directory.store(directory);
         self.unfinished.lock().strays = true;
-        self.store_failure.send_replace(None);
         for id in self.table.load().keys() {
             if let Some(registration) = image.partition(*id) {
                 self.apply(&image, *id, registration);
@@ -293,6 +342,7 @@ impl ReplicaManager {
         let mut lag = every(self.config.replica.lag_max / LAG_CHECKS);
         let mut checkpoint = every(CHECKPOINT_INTERVAL);
         let mut retention = every(self.config.retention_interval);
+        // Retention, or giving space back: one of them at a time.
         let mut retaining: Option<JoinHandle<()>> = None;
         tokio::pin!(proposing);
         loop {
@@ -306,6 +356,10 @@ impl ReplicaManager {
                     }
                     self.retry_unfinished();
                     self.check_lag();
+                    if retaining.is_none() && std::mem::take(&mut self.unfinished.lock().garbage) {
+                        let this = self.clone();
+                        retaining = Some(tokio::task::spawn_blocking(move || this.reclaim()));
+                    }
                 }
                 _ = checkpoint.tick() => self.checkpoint(),
                 // Beside this task: a long pass must hold up neither ISR changes nor checkpoints.
@@ -375,9 +429,14 @@ impl ReplicaManager {
         }
         if moved > 0 {
             tracing::debug!(partitions = moved, "retention moved log starts");
-            if let Err(error) = self.directory.load().store().reclaim() {
-                tracing::warn!(%error, "space was not given back");
-            }
+            self.reclaim();
+        }
+    }
+
+    /// Give the space of deleted records back. **Blocks.**
+    fn reclaim(&self) {
+        if let Err(error) = self.directory.load().store().reclaim() {
+            tracing::warn!(%error, "space was not given back");
         }
     }
 
@@ -486,6 +545,7 @@ impl ReplicaManager {
             if let Some(partition) = table.remove(id) {
                 self.unfollow(*id, None);
                 partition.store_failed(); // whoever waits here is told to look elsewhere
+                self.unfinished.lock().garbage = true;
                 if let Err(error) = self.directory.load().delete(id) {
                     tracing::warn!(partition = %id, %error, "the log of a deleted replica is still there; trying again");
                     self.unfinished.lock().strays = true;
@@ -557,20 +617,25 @@ impl ReplicaManager {
             return;
         }
         let directory = self.directory.load_full();
-        let mut left = false;
+        let (mut left, mut deleted) = (false, false);
         for log in directory.logs() {
             let id = log.topic_id_partition();
             let Some(why) = stray(image, self.config.node, id) else { continue };
             let bytes = log.size_bytes();
             match directory.delete(&id) {
-                Ok(()) => tracing::info!(partition = %id, bytes, why = why.as_str(), "deleted a stray log"),
+                Ok(()) => {
+                    deleted = true;
+                    tracing::info!(partition = %id, bytes, why = why.as_str(), "deleted a stray log");
+                }
                 Err(error) => {
                     left = true;
                     tracing::debug!(partition = %id, %error, "a stray log is still there");
                 }
             }
         }
-        self.unfinished.lock().strays = left;
+        let mut unfinished = self.unfinished.lock();
+        unfinished.strays = left;
+        unfinished.garbage |= deleted;
     }
 
     /// Whether an image holds the registration that this process knows as its own.
@@ -607,6 +672,9 @@ impl ReplicaManager {
         let Some(cluster) = cluster else { return };
         if leader == NodeId::NONE || epoch == BrokerEpoch::UNKNOWN {
             return; // a registration, or a leader, comes by the metadata
+        }
+        if !self.has_room_for(id) {
+            return; // begins again once there is space
         }
         let mut streams = self.streams.lock();
         let stream = streams

@@ -1,14 +1,17 @@
 //! What the broker's life means for its store and its replicas.
 
 use super::NodeClock;
+use super::space_watch::SpaceReading;
 use crate::broker::BrokerHooks;
 use crate::replica::ReplicaManager;
 use crate::storage::{LogStore, StoreGeneration};
 use parking_lot::Mutex;
+use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::BrokerEpoch;
 use rookery_raft::record::{Directory, DirectoryState};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// What the controller is told of the data directory, and what of it has been committed.
@@ -61,11 +64,18 @@ pub struct Hooks {
     pub store: Arc<dyn LogStore>,
     pub replicas: Arc<ReplicaManager>,
     pub reports: Arc<DirectoryReports>,
+    pub space: watch::Receiver<SpaceReading>,
 }
 
 impl BrokerHooks for Hooks {
     fn oldest_unfinished_commit(&self) -> Duration {
-        self.store.oldest_unfinished_commit_age().unwrap_or_default()
+        let oldest = self.store.oldest_unfinished_commit_age().unwrap_or_default();
+        metrics::gauge!("rookery_storage_oldest_unfinished_commit_seconds").set(oldest.as_secs_f64());
+        oldest
+    }
+
+    fn disk_space(&self) -> DiskSpace {
+        self.space.borrow().level
     }
 
     fn directories(&self) -> Vec<Directory> {

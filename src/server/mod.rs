@@ -27,6 +27,8 @@ mod hooks;
 mod identity_check;
 mod node;
 mod publishers;
+mod quorum_keeper;
+mod space_watch;
 mod store_keeper;
 mod view;
 mod vital;

@@ -3,6 +3,8 @@
 use super::hooks::{DirectoryReports, Hooks};
 use super::identity_check::IdentityCheck;
 use super::publishers::Addresses;
+use super::quorum_keeper::QuorumKeeper;
+use super::space_watch::SpaceWatch;
 use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::vital::Vital;
@@ -26,6 +28,7 @@ use crate::replica::fetcher::FetcherConfig;
 use crate::replica::{
     Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
 };
+use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -110,6 +113,7 @@ pub struct Node {
     departures: Arc<Departures>,
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
+    space: Arc<SpaceWatch>,
     /// Ends what serves clients and what works in the background.
     stop: CancellationToken,
     /// Ends the HTTP API, last of all.
@@ -209,6 +213,9 @@ impl Node {
         })?;
         tokio::spawn(vital.task("the peer listener", server.ended()));
 
+        let limits = &config.limits;
+        let watermarks = Watermarks { soft: limits.free_bytes_soft, hard: limits.free_bytes_hard };
+        let space = SpaceWatch::new(config.data_dir.clone(), watermarks);
         let view = Arc::new(View {
             node: me.node_id,
             is_broker: config.is_broker,
@@ -217,6 +224,7 @@ impl Node {
             broker: OnceLock::new(),
             replicas: OnceLock::new(),
             gossip: OnceLock::new(),
+            space: space.reading(),
             prometheus,
         });
         let (stop, stop_http, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -234,6 +242,7 @@ impl Node {
             }
         };
 
+        tracker.spawn(vital.task("the watch over the disk's space", space.clone().run(stop.clone())));
         tracker.spawn(vital.task("the watch over departures", departures.clone().follow(followed, stop.clone())));
         let publishers = Arc::new(LatePublishers::default());
         let others = config.voters.iter().filter(|v| v.node_id != me.node_id);
@@ -250,11 +259,14 @@ impl Node {
         match log {
             Some(log) => {
                 let quorum = opening.voter(log).await?;
-                let mut leadership = quorum.leadership();
-                tokio::spawn(vital.failure("the metadata quorum", async move {
-                    let failed = leadership.wait_for(|l| l.failure.is_some()).await;
-                    failed.ok().and_then(|l| l.failure.clone()).unwrap_or_else(|| "its tasks have ended".to_owned())
-                }));
+                let keeper = QuorumKeeper {
+                    quorum: quorum.clone(),
+                    path: config.data_dir.clone(),
+                    mark_interval: MARK_INTERVAL,
+                    controller: opening.controller(),
+                    space: space.reading(),
+                };
+                tokio::spawn(vital.failure("the metadata quorum", keeper.run(stop.clone())));
                 let watch =
                     FailureWatch::new(me.node_id, config.timing.broker_heartbeat, pool.clone(), departures.clone());
                 let watching = watch.clone().run(quorum.clone(), connections, gossip_receiver, stop.clone());
@@ -302,6 +314,7 @@ impl Node {
             departures,
             gossip_events,
             view,
+            space,
             stop,
             stop_http,
             tracker,
@@ -337,6 +350,7 @@ impl Node {
             Ok::<_, String>((store, logs))
         });
         let (store, log_directory) = opened.await?.map_err(StartError::Directory)?;
+        self.space.count(store.clone());
         if store.log_lost() {
             tracing::error!("the data directory lost synced data: its replicas count only after they have caught up");
         }
@@ -352,6 +366,7 @@ impl Node {
             store: store.clone(),
             replicas: replicas.clone(),
             reports: reports.clone(),
+            space: self.space.reading(),
         });
         let life = Lifecycle::new(
             LifecycleConfig {
@@ -384,6 +399,7 @@ impl Node {
             reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
+            space: self.space.reading(),
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
@@ -622,6 +638,17 @@ impl OpenMetadata<'_> {
         SnapshotFiles::open(&path).map(Arc::new).map_err(|e| StartError::Directory(format!("{}: {e}", path.display())))
     }
 
+    fn controller(&self) -> ControllerConfig {
+        let topics = &self.config.topics;
+        ControllerConfig {
+            default_partitions: topics.num_partitions,
+            default_replication_factor: topics.replication_factor,
+            session_timeout: self.config.timing.broker_session,
+            first_configs: self.config.first_cluster_configs.clone(),
+            ..ControllerConfig::default()
+        }
+    }
+
     async fn voter(&self, log: QuorumLog) -> Result<MetadataQuorum, StartError> {
         let timing = &self.config.timing;
         let config = QuorumConfig {
@@ -630,21 +657,13 @@ impl OpenMetadata<'_> {
             election_max: timing.quorum_election_max,
             ..QuorumConfig::new(self.me, listed_voters(self.config), ClusterId::random())
         };
-        let topics = &self.config.topics;
-        let controller = ControllerConfig {
-            default_partitions: topics.num_partitions,
-            default_replication_factor: topics.replication_factor,
-            session_timeout: timing.broker_session,
-            first_configs: self.config.first_cluster_configs.clone(),
-            ..ControllerConfig::default()
-        };
         let parts = QuorumParts {
             config,
             storage: Box::new(log),
             snapshots: self.snapshots()?,
             transport: Arc::new(QuorumLane::new(self.pool.clone())),
             publishers: self.all_publishers(),
-            controller: Controller::new(controller, rand::random()),
+            controller: Controller::new(self.controller(), rand::random()),
         };
         MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))
     }

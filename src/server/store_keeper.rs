@@ -1,14 +1,27 @@
-//! Brings a data directory back that went offline: a disk that was full has space again, a path is there again.
+//! Keeps the store of the data directory: says how much room it has, and brings it back when it went offline.
 //!
-//! A failed commit is final for the open store; so it is closed, opened anew, and its replicas wait for new leader epochs,
-//! which the controller gives when it is told (architecture: invariant 5). Until then the controller knows the directory as
-//! offline and leads elsewhere.
+//! # States
+//!
+//! | store | becomes | when |
+//! |---|---|---|
+//! | online | offline | a commit failed (`ReplicaManager::store_failure`): the replicas have resigned by then |
+//! | offline | online | it was closed, and opened anew; its replicas wait for new leader epochs |
+//!
+//! A failed commit is final for the open store (architecture, invariant 10). So the controller is told (it leads elsewhere), the
+//! store is closed, and opened anew as another generation: after a full disk once there is space above the hard watermark again,
+//! after any other error in steps of [`RETRY`] to [`RETRY_MAX`], because a disk that fails once will fail again and every open
+//! moves leaderships. What an open recovers it writes out and syncs before anything builds on it, so that nothing rests on pages
+//! that the failed sync left in memory only. The controller hears that the directory is back, and that it was reopened: it gives every
+//! partition that this broker leads by its books a new leader epoch (invariant 5).
+//!
+//! One task does all of this, so nothing here is locked; what it hears late (space, failures) is kept by the watches.
 
 use super::hooks::DirectoryReports;
+use super::space_watch::SpaceReading;
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
 use crate::storage::{LogConfig, LogDirectory, LogStore, StorageError};
-use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
+use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -24,45 +37,80 @@ pub struct StoreKeeper {
     pub reports: Arc<DirectoryReports>,
     pub channel: ControllerChannel,
     pub registration: watch::Receiver<Option<Registration>>,
+    pub space: watch::Receiver<SpaceReading>,
 }
 
-const RETRY: Duration = Duration::from_secs(2);
+/// Between two attempts to open a store again, at first and at most.
+pub const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
 const TELL_MAX: Duration = Duration::from_secs(5);
 
 impl StoreKeeper {
     /// Until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut failure = self.replicas.store_failure();
-        loop {
-            let failed = tokio::select! {
-                () = stop.cancelled() => return,
-                failed = failure.wait_for(Option::is_some) => failed.is_ok(),
-            };
-            if !failed {
-                return;
-            }
-            let mut told = false;
+    pub async fn run(mut self, stop: CancellationToken) {
+        let working = async {
+            let mut failure = self.replicas.store_failure();
+            let mut space = self.space.clone();
+            metrics::gauge!("rookery_storage_offline").set(0.0);
             loop {
-                // Said until it is heard: the controller leads elsewhere only once it knows.
-                if !told {
-                    told = self.tell(false).await;
-                }
+                let failed = async { failure.wait_for(Option::is_some).await.ok().and_then(|error| error.clone()) };
                 tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(RETRY) => {}
-                }
-                match self.reopen().await {
-                    Ok(()) => break,
-                    Err(error) => tracing::warn!(%error, "the data directory is still offline"),
+                    failed = failed => {
+                        let Some(error) = failed else { return };
+                        metrics::gauge!("rookery_storage_offline").set(1.0);
+                        self.bring_back(error).await;
+                        metrics::gauge!("rookery_storage_offline").set(0.0);
+                    }
+                    changed = space.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        let level = space.borrow_and_update().level;
+                        self.replicas.set_disk_space(level);
+                    }
                 }
             }
-            tracing::info!("the data directory is online again");
-            while !self.tell(true).await {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(RETRY) => {}
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = working => {}
+        }
+    }
+
+    /// The store has failed: until it is open again and the controller knows.
+    async fn bring_back(&mut self, mut error: StorageError) {
+        let mut wait = RETRY;
+        let (mut told, mut closed) = (false, false);
+        loop {
+            // Said until it is heard: the controller leads elsewhere only once it knows.
+            if !told {
+                told = self.tell(false).await;
+            }
+            if !closed {
+                let store = self.store.clone();
+                // Why it was closed is known.
+                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+                closed = true;
+            }
+            sleep(wait).await;
+            if matches!(error, StorageError::DiskFull(_)) {
+                if self.space.borrow().level == DiskSpace::Reserve {
+                    continue;
+                }
+            } else {
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+            match self.reopen().await {
+                Ok(()) => break,
+                Err(why) => {
+                    tracing::warn!(error = %why, "the data directory is still offline");
+                    error = why;
                 }
             }
+        }
+        tracing::info!("the data directory is online again");
+        while !self.tell(true).await {
+            sleep(RETRY).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the admin API shows of a node, at every stage of its start.
 
+use super::space_watch::SpaceReading;
 use crate::admin::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
     PartitionTrouble, Problem, QuorumSummary, ReplaceVoter, TopicTrouble, VoterSummary,
@@ -18,7 +19,11 @@ use rookery_raft::image::MetadataImage;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// A commit older than this is told: the controller moves leaderships about then.
+const STALL_SHOWN: Duration = Duration::from_secs(2);
 
 /// A node as it comes up: what is not there yet is empty.
 pub struct View {
@@ -29,6 +34,7 @@ pub struct View {
     pub broker: OnceLock<watch::Receiver<BrokerState>>,
     pub replicas: OnceLock<Arc<ReplicaManager>>,
     pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
+    pub space: watch::Receiver<SpaceReading>,
     pub prometheus: PrometheusHandle,
 }
 
@@ -84,7 +90,9 @@ impl NodeView for View {
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get()
             && let Some(failure) = quorum.failure()
         {
-            reasons.push(format!("the metadata quorum has stopped here: {failure}"));
+            reasons.push(format!(
+                "the metadata log is offline, and this node has no part in the metadata quorum: {failure}"
+            ));
         }
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
             reasons.extend(quorum.no_vote());
@@ -99,7 +107,16 @@ impl NodeView for View {
         if !running {
             reasons.push(self.state());
         }
+        reasons.extend(self.space.borrow().trouble());
         if let Some(replicas) = self.replicas.get() {
+            if let Some(failure) = &*replicas.store_failure().borrow() {
+                reasons.push(format!("the data directory is offline: {failure}"));
+            }
+            let oldest = replicas.directory().store().oldest_unfinished_commit_age().unwrap_or_default();
+            if oldest > STALL_SHOWN {
+                reasons
+                    .push(format!("the disk of the data directory hangs: a commit has not finished for {oldest:.1?}"));
+            }
             let counts = replicas.counts();
             if counts.offline > 0 {
                 reasons.push(format!("{} of {} replicas here are offline", counts.offline, counts.replicas));

@@ -210,6 +210,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// How long the oldest write that is not yet completed has waited: a hanging disk shows here.
     fn oldest_unfinished_commit_age(&self) -> Option<Duration>;
 
+    /// Bytes that are durable only in the write-ahead log and will be written once more. May block.
+    fn unflushed_bytes(&self) -> u64;
+
     /// Gives space of deleted batches back to the file system where that is worth it. Blocks; call after a retention pass.
     fn reclaim(&self) -> Result<(), StorageError>;
 

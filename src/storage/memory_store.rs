@@ -342,6 +342,10 @@ impl LogStore for MemoryStore {
         self.inner.lock().queue.front().map(|q| now.saturating_sub(q.queued_at))
     }
 
+    fn unflushed_bytes(&self) -> u64 {
+        0
+    }
+
     fn reclaim(&self) -> Result<(), StorageError> {
         self.read(|_| ())
     }

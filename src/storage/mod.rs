@@ -22,6 +22,7 @@
 //! | [`time_index`] | one entry per 64 KiB: timestamps and byte positions |
 //! | [`tail_cache`] | recent batches of every log under one byte budget |
 //! | `rocksdb` | the engine, and how loss of synced data is noticed |
+//! | [`disk_space`] | how full the disk is: watermarks with hysteresis |
 //! | [`log_class`] | which logs share a column family: those whose data dies together |
 //!
 //! **Group commit.** An append assigns offsets and queues; it returns before the disk has seen anything. The queued end
@@ -33,6 +34,7 @@
 //! [`StoreGeneration`](log_store::StoreGeneration). Logs of an older generation stay dead for ever.
 
 mod batch_header;
+pub mod disk_space;
 pub mod error;
 pub mod leader_epoch_cache;
 pub mod log_class;

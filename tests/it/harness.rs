@@ -1,7 +1,15 @@
 //! Clusters of real processes on real disks, driven through the command line and the HTTP API.
 
+use rookery_protocol::batch::RecordBatchBuilder;
+use rookery_protocol::codec::Records;
+use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::header::read_response;
-use rookery_protocol::messages::{MetadataRequest, MetadataResponse, Request, request_frame};
+use rookery_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use rookery_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
+use rookery_protocol::messages::{
+    FindCoordinatorRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest, ProduceRequest, Request,
+    request_frame,
+};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -181,6 +189,17 @@ impl Cluster {
         Some(usize::try_from(id).unwrap() - 1)
     }
 
+    /// Whether a node's process is there.
+    pub fn is_running(&mut self, i: usize) -> bool {
+        self.nodes[i].process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    /// `/metrics` of a node.
+    pub fn metrics(&self, i: usize) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.nodes[i].http);
+        ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
     /// kill -9.
     pub fn kill(&mut self, i: usize) {
         let mut process = self.nodes[i].process.take().unwrap();
@@ -233,6 +252,51 @@ impl Cluster {
             lines
         });
         self.rookery(&["produce", topic], &lines);
+    }
+
+    /// Writes lines with the command-line producer; whether all were acknowledged.
+    pub fn try_produce(&self, topic: &str, lines: &[String]) -> bool {
+        let arguments = ["produce", topic, "--bootstrap", &self.bootstrap()];
+        rookery(&arguments, &(lines.join("\n") + "\n")).status.success()
+    }
+
+    /// One record to partition 0 of a topic, asked of one node and once: the name of the error.
+    pub fn produce_once(&self, i: usize, topic: &str, partition: i32) -> &'static str {
+        let mut batch = RecordBatchBuilder::new();
+        batch.push(0, None, Some(b"once"), &[]);
+        let records = Some(Records::from(batch.build().unwrap().into_bytes()));
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 10_000,
+            topic_data: vec![TopicProduceData {
+                name: topic.into(),
+                partition_data: vec![PartitionProduceData { index: partition, records }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let response = ask(self.nodes[i].kafka, 9, &request);
+        ErrorCode::from_code(response.responses[0].partition_responses[0].error_code).unwrap().name()
+    }
+
+    /// Commits an offset of partition 0 of a topic for a group without members, asked of one node and once: the name of the error.
+    pub fn commit_offset(&self, i: usize, topic: &str, offset: i64) -> &'static str {
+        let port = self.nodes[i].kafka;
+        let find = FindCoordinatorRequest { key_type: 0, coordinator_keys: vec!["g".into()], ..Default::default() };
+        self.until("a coordinator", || {
+            (ask(port, 4, &find).coordinators[0].error_code == ErrorCode::None.code()).then_some(())
+        });
+        let partition =
+            OffsetCommitRequestPartition { partition_index: 0, committed_offset: offset, ..Default::default() };
+        let topic = OffsetCommitRequestTopic { name: topic.into(), partitions: vec![partition], ..Default::default() };
+        let request = OffsetCommitRequest {
+            group_id: "g".into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response = ask(port, 8, &request);
+        ErrorCode::from_code(response.topics[0].partitions[0].error_code).unwrap().name()
     }
 
     /// Every record of a topic, sorted.

@@ -10,6 +10,7 @@
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
+//! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
@@ -17,6 +18,8 @@
 mod cluster;
 #[cfg(feature = "rocksdb")]
 mod command_line;
+#[cfg(feature = "rocksdb")]
+mod disks;
 #[cfg(feature = "rocksdb")]
 mod harness;
 #[cfg(feature = "rocksdb")]
@@ -31,5 +34,7 @@ mod roles;
 mod settings;
 #[cfg(feature = "rocksdb")]
 mod shutdown;
+#[cfg(feature = "rocksdb")]
+mod small_disk;
 #[cfg(feature = "rocksdb")]
 mod storage_kill;

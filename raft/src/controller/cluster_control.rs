@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The log holds these states. Soft state, rebuilt by every new active controller: when a broker was last heard of,
-//! up to where it has applied, whether its heartbeat connection closed, whether its disks stall.
+//! up to where it has applied, whether its heartbeat connection closed, how its disk does.
 //!
 //! # What follows in the same entry
 //!
@@ -24,15 +24,28 @@
 //!   offline, and it has to be listed again, with its state, before anybody can.
 //! - **Unfenced, directory back**: partitions without leader are looked at again.
 //!
-//! A broker whose oldest commit is unfinished for too long is *stalled*: it looks alive to every detector. It loses
-//! leadership and ISR place where another in-sync replica can take over, and may not rejoin until it moves again. When
-//! more than half of the brokers stall it is not the brokers, and nothing is done.
+//! # Disks that hang or fill up
+//!
+//! Such a broker looks alive to every detector; its heartbeats say what its disk does:
+//!
+//! | disk | leaderships | ISR places |
+//! |---|---|---|
+//! | short of space ([`DiskSpace::Low`]) | move where another in-sync replica suits better | stay: it follows |
+//! | full ([`DiskSpace::Reserve`]) | the same | are given up where min.insync.replicas are left without it |
+//! | stalled: its oldest commit is unfinished for too long | the same | are given up where another in-sync replica can lead |
+//!
+//! A replica that gave up its place may not take it again while its disk is full or stalled. Where nobody else can lead, it
+//! leads on: records can still be read there. When more than half of the brokers are full or stalled, it is not the brokers,
+//! and nobody leaves an ISR.
+//!
+//! What follows is looked for when a broker's disk changes and with every round of leader balancing
+//! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
 
 use super::partition_change_builder::PartitionChangeBuilder;
 use super::partition_control::{self, PartitionControl};
 use super::{
     Answer, Batch, BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerConfig, ControllerError,
-    ControllerResponse, Election, RegisterBrokerRequest, UpdateDirectoriesRequest,
+    ControllerResponse, DiskSpace, Election, RegisterBrokerRequest, Suitability, UpdateDirectoriesRequest,
 };
 use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartition};
 use crate::image::{BrokerRegistration, MetadataImage};
@@ -49,6 +62,20 @@ const DIRECTORIES_MAX: usize = 256;
 const FEATURES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 1024;
 
+/// What a broker's disk does, as its last heartbeat said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct DiskCondition {
+    stalled: bool,
+    space: DiskSpace,
+}
+
+impl DiskCondition {
+    /// Records cannot be appended there for now: the replica is no member of an ISR.
+    fn is_out(self) -> bool {
+        self.stalled || self.space == DiskSpace::Reserve
+    }
+}
+
 /// Soft state about one broker in one life.
 #[derive(Clone, Debug)]
 struct Session {
@@ -56,7 +83,7 @@ struct Session {
     last_contact: Duration,
     applied: MetadataOffset,
     connection_closed: bool,
-    stalled: bool,
+    disk: DiskCondition,
     /// Everybody must have applied up to here before the broker may go.
     shutdown_offset: Option<MetadataOffset>,
 }
@@ -68,7 +95,7 @@ impl Session {
             last_contact: now,
             applied: MetadataOffset(-1),
             connection_closed: false,
-            stalled: false,
+            disk: DiskCondition::default(),
             shutdown_offset: None,
         }
     }
@@ -100,17 +127,28 @@ impl ClusterControl {
         }
     }
 
-    fn is_stalled(&self, id: NodeId) -> bool {
-        self.sessions.get(&id).is_some_and(|s| s.stalled)
+    fn disk(&self, id: NodeId) -> DiskCondition {
+        self.sessions.get(&id).map(|s| s.disk).unwrap_or_default()
     }
 
-    /// Whether a replica can lead: its broker active, its directory usable, its disk not stalled.
-    pub(super) fn is_available(&self, image: &MetadataImage, partition: &PartitionRegistration, id: NodeId) -> bool {
+    /// How well a replica could lead: its broker active, its directory usable, its disk in order.
+    pub(super) fn suitability(
+        &self,
+        image: &MetadataImage,
+        partition: &PartitionRegistration,
+        id: NodeId,
+    ) -> Suitability {
         let hosted = |broker: &Arc<BrokerRegistration>| {
             broker.is_active() && partition.directory_of(id).is_some_and(|directory| broker.can_host(directory))
         };
-        // A stalled leader whom nobody could replace stays: no leader at all would be no better.
-        image.cluster.broker(id).is_some_and(hosted) && (!self.is_stalled(id) || partition.leader == id)
+        let disk = self.disk(id);
+        match image.cluster.broker(id).is_some_and(hosted) {
+            false => Suitability::Unable,
+            // A leader whom nobody could replace stays: no leader at all would be no better.
+            true if disk.is_out() && partition.leader != id => Suitability::Unable,
+            true if disk == DiskCondition::default() => Suitability::Good,
+            true => Suitability::LastResort,
+        }
     }
 
     /// The broker of a request, in the life the request means.
@@ -197,7 +235,7 @@ impl ClusterControl {
             self.fence(batch, id, epoch, "it asked for it")?;
             response.is_fenced = true;
         }
-        self.watch_commits(batch, id, request.oldest_unfinished_commit)?;
+        self.watch_disk(batch, request)?;
         Ok(ControllerResponse::BrokerHeartbeat(response))
     }
 
@@ -228,29 +266,54 @@ impl ClusterControl {
         Ok(true)
     }
 
-    fn watch_commits(&mut self, batch: &mut Batch, id: NodeId, oldest: Duration) -> Result<(), ControllerError> {
-        let stalled = oldest > self.config.commit_stall_max;
+    fn watch_disk(&mut self, batch: &mut Batch, request: &BrokerHeartbeatRequest) -> Result<(), ControllerError> {
+        let (id, oldest) = (request.id, request.oldest_unfinished_commit);
+        let disk = DiskCondition { stalled: oldest > self.config.commit_stall_max, space: request.disk_space };
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-        if session.stalled == stalled {
+        let before = std::mem::replace(&mut session.disk, disk);
+        if before == disk {
             return Ok(());
         }
-        session.stalled = stalled;
+        match (before.stalled, disk.stalled) {
+            (false, true) => tracing::warn!(broker = id.0, ?oldest, "commits stall: leaderships move"),
+            (true, false) => tracing::info!(broker = id.0, "commits move again"),
+            _ => {}
+        }
+        if before.space != disk.space {
+            tracing::warn!(broker = id.0, before = ?before.space, now = ?disk.space, "the space on a broker's disk changed");
+        }
+        self.relieve(batch, Some(id))
+    }
+
+    /// Moves what can be moved by now away from brokers whose disk hangs or fills up.
+    pub(super) fn relieve_impaired(&self, batch: &mut Batch) -> Result<(), ControllerError> {
+        self.relieve(batch, None)
+    }
+
+    /// Also looks at every partition of `changed`, whose disk may be in order again.
+    fn relieve(&self, batch: &mut Batch, changed: Option<NodeId>) -> Result<(), ControllerError> {
+        let impaired = |id: &NodeId| self.disk(*id) != DiskCondition::default();
+        let concerned: BTreeSet<NodeId> = self.sessions.keys().copied().filter(impaired).chain(changed).collect();
+        if concerned.is_empty() {
+            return Ok(());
+        }
         let image = batch.image().clone();
-        if !stalled {
-            tracing::info!(broker = id.0, "commits move again");
-            return batch.push(self.elect_leaderless_of(&image, id));
-        }
         let active = image.cluster.brokers().filter(|b| b.is_active());
-        let (all, stuck) =
-            active.fold((0, 0), |(all, stuck), b| (all + 1, stuck + usize::from(self.is_stalled(b.id()))));
-        if stuck * 2 > all && all > 1 {
-            tracing::warn!(broker = id.0, stuck, all, "commits stall on most brokers: leaderships stay");
-            return Ok(());
+        let (all, out) = active.fold((0, 0), |(all, out), b| (all + 1, out + usize::from(self.disk(b.id()).is_out())));
+        let most_are_out = out * 2 > all && all > 1;
+        if most_are_out {
+            tracing::warn!(out, all, "most brokers' disks hang or are full: nobody leaves an ISR for it");
         }
-        tracing::warn!(broker = id.0, ?oldest, "commits stall: leaderships move");
-        let records = self.change_replicas_of(&image, id, |partition, builder| {
-            let other = |r: &NodeId| *r != id && self.is_available(&image, partition, *r);
-            partition.isr.iter().any(other).then(|| builder.leave_isr(id))
+        let has_one = |partition: &PartitionRegistration| partition.replicas.iter().any(|r| concerned.contains(r));
+        let records = self.change_partitions(&image, has_one, |partition, mut builder| {
+            for id in partition.isr.iter().copied().filter(|id| !most_are_out && self.disk(*id).is_out()) {
+                let other = |r: &NodeId| *r != id && self.suitability(&image, partition, *r) != Suitability::Unable;
+                let replaceable = partition.isr.iter().any(other);
+                if replaceable && (self.disk(id).stalled || builder.can_spare(id)) {
+                    builder = builder.leave_isr(id);
+                }
+            }
+            Some(builder)
         });
         batch.push(records)
     }

@@ -3,6 +3,8 @@
 //! Clean candidates hold everything committed: first the ISR, then the ELR (KIP-966). An unclean election takes any
 //! replica that is up, may lose committed records, and happens only when `unclean.leader.election.enable` says so or
 //! an operator asked.
+//!
+//! Within ISR and within ELR a replica that suits well comes before a last resort; a last resort comes before nobody.
 
 use crate::ids::NodeId;
 use crate::record::ReplicaList;
@@ -16,6 +18,17 @@ pub enum Election {
     Preferred,
     /// As `Online`, and if nobody clean can lead, anybody who is up.
     Unclean,
+}
+
+/// How well a replica could lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suitability {
+    /// It cannot: its broker is not active, or its directory not usable.
+    Unable,
+    /// Only where nobody suits well: its disk is short of space, or hangs.
+    LastResort,
+    /// It can.
+    Good,
 }
 
 /// Who won, and from where.
@@ -46,21 +59,26 @@ pub struct Candidates<'a> {
 }
 
 impl Election {
-    /// Elects. `is_available` says whether a replica is active and its directory usable.
-    pub fn elect(self, candidates: &Candidates<'_>, is_available: impl Fn(NodeId) -> bool) -> Winner {
+    /// Elects. `suits` says how well a replica could lead.
+    pub fn elect(self, candidates: &Candidates<'_>, suits: impl Fn(NodeId) -> Suitability) -> Winner {
         let Candidates { replicas, isr, elr, last_known_elr, leader } = *candidates;
-        let can_lead = |replica: NodeId| isr.contains(&replica) && is_available(replica);
-        let preferred = replicas.first().copied().filter(|p| self == Election::Preferred && can_lead(*p));
-        let present = Some(leader).filter(|leader| can_lead(*leader));
-        let first_of = |group: &ReplicaList| replicas.iter().copied().find(|r| group.contains(r) && is_available(*r));
-        if let Some(winner) = preferred.or(present).or_else(|| first_of(isr)) {
+        let in_sync = |least: Suitability| {
+            let can_lead = |replica: &NodeId| isr.contains(replica) && suits(*replica) >= least;
+            let preferred = replicas.first().copied().filter(|p| self == Election::Preferred && can_lead(p));
+            preferred.or(Some(leader).filter(can_lead)).or_else(|| replicas.iter().copied().find(can_lead))
+        };
+        let first_of = |group: &ReplicaList| {
+            let found = |least| replicas.iter().copied().find(|r| group.contains(r) && suits(*r) >= least);
+            found(Suitability::Good).or_else(|| found(Suitability::LastResort))
+        };
+        if let Some(winner) = in_sync(Suitability::Good).or_else(|| in_sync(Suitability::LastResort)) {
             return Winner::Isr(winner);
         }
         if let Some(winner) = first_of(elr) {
             return Winner::Elr(winner);
         }
         if self == Election::Unclean {
-            let guess = first_of(last_known_elr).or_else(|| replicas.iter().copied().find(|r| is_available(*r)));
+            let guess = first_of(last_known_elr).or_else(|| first_of(replicas));
             if let Some(winner) = guess {
                 return Winner::Unclean(winner);
             }
@@ -81,7 +99,22 @@ mod tests {
         let (replicas, isr, elr, last) = (list(&[1, 2, 3]), list(isr), list(elr), list(last));
         let candidates =
             Candidates { replicas: &replicas, isr: &isr, elr: &elr, last_known_elr: &last, leader: NodeId(leader) };
-        election.elect(&candidates, |r| up.contains(&r.0))
+        election.elect(&candidates, |r| if up.contains(&r.0) { Suitability::Good } else { Suitability::Unable })
+    }
+
+    #[test]
+    fn a_last_resort_leads_only_where_nobody_suits_well() {
+        let (replicas, isr, elr) = (list(&[1, 2, 3]), list(&[1, 2]), list(&[3]));
+        let candidates =
+            Candidates { replicas: &replicas, isr: &isr, elr: &elr, last_known_elr: &list(&[]), leader: NodeId(1) };
+        let elect = |election: Election, good: &[i32]| {
+            let suits = |r: NodeId| if good.contains(&r.0) { Suitability::Good } else { Suitability::LastResort };
+            election.elect(&candidates, suits)
+        };
+        assert_eq!(elect(Election::Online, &[2, 3]), Winner::Isr(NodeId(2)), "the present leader makes way");
+        assert_eq!(elect(Election::Preferred, &[2]), Winner::Isr(NodeId(2)), "the preferred one, too");
+        assert_eq!(elect(Election::Online, &[3]), Winner::Isr(NodeId(1)), "never for somebody outside the ISR");
+        assert_eq!(elect(Election::Online, &[]), Winner::Isr(NodeId(1)), "and never for nothing");
     }
 
     #[test]

@@ -50,7 +50,7 @@ mod request;
 mod topic_control;
 
 pub use config::ControllerConfig;
-pub use election::{Candidates, Election, Winner};
+pub use election::{Candidates, Election, Suitability, Winner};
 pub use error::ControllerError;
 pub use partition_change_builder::{BuiltChange, PartitionChangeBuilder};
 pub use placement::{Placement, PlacementBroker};
@@ -251,6 +251,7 @@ impl Controller {
             return Ok(ControllerResponse::Rebalanced(0));
         }
         self.last_rebalance = now;
+        self.cluster.relieve_impaired(batch)?;
         let limit = self.config.leader_rebalance_partitions_max;
         self.partitions().rebalance_leaders(batch, limit)
     }

@@ -12,7 +12,7 @@
 //! - **Leader epoch.** A new leader, none at all, or the same one in a new life: one up. An ISR change alone does not
 //!   count (followers notice it by the partition epoch).
 
-use super::election::{Candidates, Election, Winner};
+use super::election::{Candidates, Election, Suitability, Winner};
 use crate::ids::{DirectoryId, NodeId, TopicId};
 use crate::record::{DirectoryList, LeaderRecoveryState, PartitionChange, PartitionRegistration, ReplicaList};
 
@@ -75,6 +75,10 @@ impl<'a> PartitionChangeBuilder<'a> {
         self.isr.retain(|r| *r != replica);
         self
     }
+    /// Whether commits could go on without this replica.
+    pub fn can_spare(&self, replica: NodeId) -> bool {
+        self.isr.iter().filter(|r| **r != replica).count() >= self.min_isr
+    }
     /// A replica's directory is gone.
     #[must_use]
     pub fn wiped(mut self, replica: NodeId) -> Self {
@@ -111,7 +115,7 @@ impl<'a> PartitionChangeBuilder<'a> {
     }
 
     /// The change, or `None` if nothing changes.
-    pub fn build(mut self, is_available: impl Fn(NodeId) -> bool) -> Option<BuiltChange> {
+    pub fn build(mut self, suits: impl Fn(NodeId) -> Suitability) -> Option<BuiltChange> {
         let old = self.old;
         let lost = |r: &NodeId| self.wiped.contains(r) || self.log_lost.contains(r);
         let mut holders = ReplicaList::new(); // everybody who held everything committed, and still does
@@ -128,7 +132,7 @@ impl<'a> PartitionChangeBuilder<'a> {
             last_known_elr: &old.last_known_elr,
             leader: old.leader,
         };
-        let winner = self.election.elect(&candidates, is_available);
+        let winner = self.election.elect(&candidates, suits);
         let leader = match winner {
             Winner::Isr(leader) => leader,
             Winner::Elr(leader) => {
@@ -217,12 +221,16 @@ mod tests {
         }
     }
 
+    fn suits(is_up: bool) -> Suitability {
+        if is_up { Suitability::Good } else { Suitability::Unable }
+    }
+
     fn builder(old: &PartitionRegistration) -> PartitionChangeBuilder<'_> {
         PartitionChangeBuilder::new(TopicId::NONE, 0, old, 2)
     }
 
     fn after(old: &PartitionRegistration, builder: PartitionChangeBuilder<'_>, up: &[i32]) -> PartitionRegistration {
-        builder.build(|r| up.contains(&r.0)).expect("something changes").change.applied_to(old)
+        builder.build(|r| suits(up.contains(&r.0))).expect("something changes").change.applied_to(old)
     }
 
     #[test]
@@ -238,7 +246,7 @@ mod tests {
         let none = after(&one, builder(&one).leave_isr(NodeId(3)), &[]);
         assert_eq!((none.leader, &none.isr, &none.elr), (NodeId::NONE, &list(&[]), &list(&[3, 2])));
         // Broker 1 was out before the last commit: it must not lead although it is the first to be back.
-        assert!(builder(&none).build(|r| r.0 == 1).is_none());
+        assert!(builder(&none).build(|r| suits(r.0 == 1)).is_none());
         let back = after(&none, builder(&none), &[2]);
         assert_eq!((back.leader, &back.isr, &back.elr), (NodeId(2), &list(&[2]), &list(&[3])));
     }
@@ -248,8 +256,8 @@ mod tests {
         let one = old(&[3], &[2], 3);
         let gone = after(&one, builder(&one).log_lost(NodeId(3)).wiped(NodeId(2)), &[]);
         assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3])));
-        assert!(builder(&gone).build(|_| true).is_none(), "nobody leads without being asked");
-        let built = builder(&gone).election(Election::Unclean).build(|_| true).expect("a leader");
+        assert!(builder(&gone).build(|_| suits(true)).is_none(), "nobody leads without being asked");
+        let built = builder(&gone).election(Election::Unclean).build(|_| suits(true)).expect("a leader");
         let new = built.change.applied_to(&gone);
         assert!(built.unclean);
         assert_eq!((new.leader, new.recovery_state), (NodeId(3), LeaderRecoveryState::Recovering));
@@ -266,7 +274,7 @@ mod tests {
     #[test]
     fn a_leader_that_lost_its_log_and_is_elected_again_uncleanly_has_a_new_epoch() {
         let sole = old(&[1], &[], 1);
-        let built = builder(&sole).election(Election::Unclean).log_lost(NodeId(1)).build(|r| r.0 == 1);
+        let built = builder(&sole).election(Election::Unclean).log_lost(NodeId(1)).build(|r| suits(r.0 == 1));
         let built = built.expect("a change");
         let new = built.change.applied_to(&sole);
         assert!(built.unclean);
@@ -279,6 +287,6 @@ mod tests {
         let one = old(&[3], &[2], 3);
         let cleared = after(&one, PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 1), &[3]);
         assert!(cleared.elr.is_empty());
-        assert!(PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 3).build(|_| true).is_none());
+        assert!(PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 3).build(|_| suits(true)).is_none());
     }
 }

@@ -5,7 +5,7 @@ use super::cluster_control::{ClusterControl, automatic_election};
 use super::partition_change_builder::PartitionChangeBuilder;
 use super::{
     AlterPartitionRequest, Answer, Batch, ControllerError, ControllerResponse, ElectLeadersRequest, ElectedLeader,
-    Election, ElectionRequest, IsrChange,
+    Election, ElectionRequest, IsrChange, Suitability,
 };
 use crate::ids::{BrokerEpoch, NodeId, TopicIdPartition, TopicPartition};
 use crate::image::MetadataImage;
@@ -57,7 +57,7 @@ impl PartitionControl<'_> {
         builder: PartitionChangeBuilder<'_>,
     ) -> Option<MetadataRecord> {
         // Directories may change in the same record: ask the registration as it will be.
-        let built = builder.build(|replica| self.cluster.is_available(image, partition, replica))?;
+        let built = builder.build(|replica| self.cluster.suitability(image, partition, replica))?;
         if built.unclean {
             let leader = built.change.leader.unwrap_or(partition.leader);
             tracing::warn!(partition = %id, leader = leader.0, "UNCLEAN leader election: committed records may be lost");
@@ -153,9 +153,9 @@ impl PartitionControl<'_> {
         if epoch == BrokerEpoch::UNKNOWN && !partition.isr.contains(&replica) {
             return refuse("it joins without a broker epoch");
         }
-        // The stalled leader of a partition nobody else can lead still leads it.
-        if replica != partition.leader && !self.cluster.is_available(image, partition, replica) {
-            return refuse("it is fenced, shutting down, stalled, or its directory is offline");
+        // The leader of a partition nobody else can lead still leads it, whatever its disk does.
+        if replica != partition.leader && self.cluster.suitability(image, partition, replica) == Suitability::Unable {
+            return refuse("it is fenced, shutting down, or its directory is offline, hangs, or is full");
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl PartitionControl<'_> {
         }
         let id = TopicIdPartition { topic_id: topic.id, partition: name.partition };
         let builder = self.builder(id, partition, &TopicRules::of(&image, &topic.name)).election(election);
-        let built = builder.build(|replica| self.cluster.is_available(&image, partition, replica));
+        let built = builder.build(|replica| self.cluster.suitability(&image, partition, replica));
         let elected = built.as_ref().and_then(|built| built.change.leader).filter(|leader| *leader != NodeId::NONE);
         match (elected, built) {
             (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {
@@ -220,7 +220,8 @@ impl PartitionControl<'_> {
         'topics: for topic in image.topics.iter() {
             for (number, partition) in topic.iter().filter(|(_, p)| p.has_leader() && !p.has_preferred_leader()) {
                 let preferred = partition.replicas[0];
-                if !partition.isr.contains(&preferred) || !self.cluster.is_available(&image, partition, preferred) {
+                let suits = self.cluster.suitability(&image, partition, preferred) == Suitability::Good;
+                if !partition.isr.contains(&preferred) || !suits {
                     continue;
                 }
                 let id = TopicIdPartition { topic_id: topic.id, partition: number };

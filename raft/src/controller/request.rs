@@ -196,6 +196,21 @@ pub struct BrokerHeartbeatRequest {
     /// The age of the oldest commit its disks have not finished; zero when none waits.
     #[serde(default)]
     pub oldest_unfinished_commit: Duration,
+    /// How much room its data directory has.
+    #[serde(default)]
+    pub disk_space: DiskSpace,
+}
+
+/// How much room a broker's data directory has. Each level refuses what the one before does, and more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DiskSpace {
+    /// Enough for everything.
+    #[default]
+    Ample,
+    /// Below the soft watermark: clients' records are refused; what others have acknowledged is still replicated.
+    Low,
+    /// Below the hard watermark: what is left is for the metadata log, for internal topics, and for deleting.
+    Reserve,
 }
 
 /// The state of a broker as its heartbeat found it.

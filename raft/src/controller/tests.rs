@@ -126,6 +126,7 @@ impl Cluster {
             want_fence: false,
             want_shutdown: false,
             oldest_unfinished_commit: Duration::ZERO,
+            disk_space: DiskSpace::Ample,
         };
         edit(&mut request);
         self.ask(ControllerRequest::BrokerHeartbeat(request))
@@ -394,6 +395,57 @@ fn a_disk_that_hangs_loses_its_leaderships() {
     assert!(matches!(cluster.alter_isr(shared, &[2, 3, 1]), Err(ControllerError::IneligibleReplica(..))));
     cluster.heartbeat(1);
     cluster.alter_isr(shared, &[2, 3, 1]).expect("it moves again");
+}
+
+#[test]
+fn a_stall_that_nobody_could_relieve_was_forgotten() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(2001);
+    cluster.beat(2, stall).expect("heartbeat");
+    cluster.beat(1, stall).expect("heartbeat");
+    let most = cluster.partition(id);
+    assert_eq!((most.leader, most.isr), (NodeId(3), list(&[1, 3])), "most of them stall: it is not the brokers");
+    cluster.beat(2, |_| {}).expect("heartbeat");
+    assert_eq!(cluster.partition(id).isr, list(&[3]), "now it is broker 1");
+}
+
+#[test]
+fn a_broker_short_of_space_leads_only_where_nobody_else_can_and_follows_on() {
+    let mut cluster = Cluster::with_brokers(3);
+    let (shared, alone) = (cluster.create_on("shared", &[1, 2, 3]), cluster.create_on("alone", &[1]));
+    let space = |space| move |beat: &mut BrokerHeartbeatRequest| beat.disk_space = space;
+    cluster.beat(1, space(DiskSpace::Low)).expect("heartbeat");
+    assert_eq!((cluster.partition(shared).leader, cluster.partition(shared).isr), (NodeId(2), list(&[1, 2, 3])));
+    assert_eq!(cluster.partition(alone).leader, NodeId(1), "it can be read there");
+    cluster.now += Duration::from_secs(10);
+    cluster.ask(ControllerRequest::RebalanceLeaders).expect("answered");
+    assert_eq!(cluster.partition(shared).leader, NodeId(2), "the preferred leader is short of space");
+    cluster.beat(2, space(DiskSpace::Low)).expect("heartbeat");
+    assert_eq!(cluster.partition(shared).leader, NodeId(3));
+    cluster.beat(3, space(DiskSpace::Low)).expect("heartbeat");
+    assert_eq!(cluster.partition(shared).leader, NodeId(3), "no one is better");
+    cluster.beat(2, space(DiskSpace::Ample)).expect("heartbeat");
+    assert_eq!(cluster.partition(shared).leader, NodeId(2), "now one is");
+    // Nobody but the last resort is left.
+    cluster.fence(2);
+    assert_eq!(cluster.partition(shared).leader, NodeId(1), "records can be read");
+}
+
+#[test]
+fn a_full_disk_leaves_the_isr_only_where_commits_go_on_without_it() {
+    let mut cluster = Cluster::with_brokers(3);
+    let (three, two) = (cluster.create_on("three", &[1, 2, 3]), cluster.create_on("two", &[1, 2]));
+    let full = |beat: &mut BrokerHeartbeatRequest| beat.disk_space = DiskSpace::Reserve;
+    cluster.beat(1, full).expect("heartbeat");
+    assert_eq!((cluster.partition(three).leader, cluster.partition(three).isr), (NodeId(2), list(&[2, 3])));
+    assert_eq!((cluster.partition(two).leader, cluster.partition(two).isr), (NodeId(2), list(&[1, 2])));
+    assert!(matches!(cluster.alter_isr(three, &[2, 3, 1]), Err(ControllerError::IneligibleReplica(..))));
+    cluster.heartbeat(1);
+    cluster.alter_isr(three, &[2, 3, 1]).expect("there is space again");
+    cluster.now += Duration::from_secs(10);
+    cluster.ask(ControllerRequest::RebalanceLeaders).expect("answered");
+    assert_eq!(cluster.partition(three).leader, NodeId(1), "its leaderships come back");
 }
 
 // ---- ISR ----

@@ -33,6 +33,8 @@ pub struct QuorumConfig {
     pub formation_retry: Duration,
     /// Between two looks of the active controller at its brokers' sessions, and at leaders to move back.
     pub controller_tick: Duration,
+    /// A leader whose disk has not finished a write for so long gives up the leadership.
+    pub disk_stall_max: Duration,
     /// Where the disk's blocking calls run.
     pub execution: StorageExecution,
 }
@@ -51,6 +53,7 @@ impl QuorumConfig {
             keep_entries: 2_000,
             formation_retry: Duration::from_millis(100),
             controller_tick: Duration::from_millis(250),
+            disk_stall_max: Duration::from_millis(2500),
             execution: StorageExecution::Thread,
         }
     }

@@ -18,6 +18,7 @@
 //! start some waiting, nothing else.
 
 use super::codec::{DecodeError, Encode};
+use super::disk_failure::DiskFailure;
 use super::storage::{Durability, LogWrite, MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use super::storage_thread::{StorageExecution, StorageThread};
 use super::types::{LogEntry, LogIndexId, TypeConfig, VoteValue};
@@ -127,8 +128,9 @@ impl<Rt> LogStore<Rt> {
     pub(crate) async fn open(
         storage: Box<dyn QuorumStorage>,
         execution: StorageExecution,
+        failure: DiskFailure,
     ) -> Result<(Self, SavedState), QuorumStorageError> {
-        let (storage, saved) = StorageThread::start(storage, execution).await?;
+        let (storage, saved) = StorageThread::start(storage, execution, failure).await?;
         let purged: Option<LogIndexId> = meta(&saved, MetaKey::Purged)?;
         let mut last = purged;
         if let Some((_, index)) = saved.log {
@@ -153,6 +155,11 @@ impl<Rt> LogStore<Rt> {
     /// Saves a single value that is not openraft's; on disk when it returns.
     pub(crate) async fn put(&self, key: MetaKey, value: Bytes) -> Result<(), QuorumStorageError> {
         self.storage.write(vec![LogWrite::Put { key, value }], Durability::Synced).await
+    }
+
+    /// The disk under the log.
+    pub(crate) fn storage(&self) -> &StorageThread {
+        &self.storage
     }
 
     /// Closes the storage under the log.
@@ -366,7 +373,7 @@ mod tests {
     }
 
     async fn open(disk: &MemoryDisk, execution: StorageExecution) -> Log {
-        LogStore::open(Box::new(disk.open()), execution).await.expect("opens").0
+        LogStore::open(Box::new(disk.open()), execution, DiskFailure::default()).await.expect("opens").0
     }
 
     /// After every call that returns, the power goes; what the call did must be there.

@@ -9,7 +9,7 @@
 //! | [`MetadataQuorum`] | the handle of a voter | everything below |
 //! | `controller_task` | the log's single writer, while this node is the active controller | openraft, `Controller` |
 //! | `state_machine` | committed entries → image → publishers; snapshots | `MetadataLoader`, [`SnapshotStore`] |
-//! | `log_store`, `storage_thread` | openraft's log over one thread that blocks | [`QuorumStorage`] |
+//! | `log_store`, `storage_thread`, `disk_failure` | openraft's log over one thread that blocks, and what becomes of it when its disk fails | [`QuorumStorage`] |
 //! | `formation`, `formation_task` | how the cluster comes into being exactly once | peers |
 //! | `standby`, `publication` | how a voter whose directory is new follows until it is taken in, and one line of images from both its sources | an observer |
 //! | `network`, `service`, `wire` | asking and answering peers | [`QuorumTransport`] |
@@ -19,7 +19,7 @@
 //!
 //! 1. **One leader in a term**, and the term is the controller epoch (`leader_id_std`).
 //! 2. **Synced before said**: a vote, an entry, a truncation and a purge are on disk before openraft hears that they are. After a failed
-//!    write the storage takes no more; the way back is [`MetadataQuorum::stop`] and a new start, in the same process.
+//!    write the storage takes no more; the way back is [`MetadataQuorum::stop`] and [`MetadataQuorum::reopen`], in the same process.
 //! 3. **An identity is a disk**: every request names the directory it means; a wiped node is another node. It joins again only by
 //!    [`MetadataQuorum::replace_voter`].
 //! 4. **One batch of decisions, one entry, one term**; a new controller decides nothing before it has applied its own term's
@@ -37,6 +37,7 @@
 mod codec;
 mod config;
 mod controller_task;
+mod disk_failure;
 mod error;
 mod formation;
 mod formation_task;

@@ -1,18 +1,38 @@
 //! [`MetadataQuorum`]: a voter's handle to everything in this room.
+//!
+//! # One handle, many runs
+//!
+//! A **run** is Raft with all its tasks on one open of the disk. The handle outlives runs: those who watch leadership and metadata need not know
+//! that a disk was full for a while.
+//!
+//! | state | what holds | becomes | by |
+//! |---|---|---|---|
+//! | running | `failure()` is none | failed | an error of the disk, a disk that hangs under a leader, an entry that cannot be applied, a panic |
+//! | failed | `failure()` says why, and `disk_failure()` if it is the disk's; no requests, no votes | stopped | [`MetadataQuorum::stop`]: nothing of the run is left, and the disk is closed |
+//! | stopped | the same; the metadata stays as last published | running | [`MetadataQuorum::reopen`] with the disk opened anew |
+//!
+//! A run that ends and the next one are to Raft a crash and a restart of this voter: nothing is carried over but what the disk holds, and a
+//! write that failed or was given up counts as one whose outcome nobody knows. What was **published** stays: it is committed, so the next
+//! run comes to the same, and what it replays below that is not told again ([`Publication`]). For the time between, the same line of images
+//! can be fed by an observer ([`MetadataQuorum::observe`]), as that of a voter that was not taken in yet. A run
+//! begins only after the one before has ended to its last task, so there are never two that answer for one identity.
 
 use super::config::QuorumConfig;
 use super::controller_task::{ControllerTask, QUEUE, Submission};
+use super::disk_failure::DiskFailure;
 use super::error::{LeaderHint, QuorumError};
 use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
+use super::observer::{MetadataObserver, ObserverConfig};
 use super::publication::Publication;
 use super::service::Service;
 use super::snapshot_store::SnapshotStore;
 use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
+use super::storage_thread::StorageThread;
 use super::transport::QuorumTransport;
 use super::types::{QuorumNode, StoredMembershipConfig, TokioRuntime, TypeConfig};
 use super::wire::{Refused, Reply};
@@ -23,7 +43,7 @@ use crate::image::MetadataImage;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::async_runtime::{Instant as _, Select2, WatchReceiver as _};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
@@ -37,6 +57,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A new voter must have caught up within this time.
 const CATCH_UP: Duration = Duration::from_secs(60);
+/// Between two looks at the disk's oldest write.
+const DISK_CHECK: Duration = Duration::from_millis(100);
 
 /// Who leads, as this node knows it.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -80,8 +102,8 @@ pub struct QuorumStatus {
 
 /// A voter. Cheap to clone.
 ///
-/// [`stop`](Self::stop) closes the disk, so that the same directory can be opened by another [`start`](Self::start) in this process: that is how a node
-/// comes back after its disk was full.
+/// [`stop`](Self::stop) closes the disk, so that the same directory can be opened again in this process, and [`reopen`](Self::reopen) goes on with it:
+/// that is how a node comes back after its disk was full.
 pub struct MetadataQuorum<Rt: AsyncRuntime = TokioRuntime> {
     inner: Arc<Inner<Rt>>,
 }
@@ -93,12 +115,28 @@ impl<Rt: AsyncRuntime> Clone for MetadataQuorum<Rt> {
 }
 
 struct Inner<Rt: AsyncRuntime> {
-    service: Service<Rt>,
+    surroundings: Surroundings,
     /// What was published: of this node's own log, or, without a vote, of others'.
     published: watch::Receiver<Arc<MetadataImage>>,
-    leadership: watch::Receiver<Leadership>,
+    /// Held for a glance, never over an await.
+    run: RwLock<Arc<Run<Rt>>>,
+}
+
+/// What every run has in common.
+#[derive(Clone)]
+struct Surroundings {
+    config: QuorumConfig,
+    snapshots: Arc<dyn SnapshotStore>,
+    transport: Arc<dyn QuorumTransport>,
+    publication: Arc<Publication>,
+    leadership: watch::Sender<Leadership>,
+}
+
+/// Raft and its tasks on one open of the disk.
+struct Run<Rt: AsyncRuntime> {
+    service: Service<Rt>,
     submissions: mpsc::Sender<Submission>,
-    election_max: Duration,
+    disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
 }
@@ -123,95 +161,73 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     /// Opens the node's Raft state and begins to take part. The cluster may not be formed yet when this returns.
     pub async fn start(parts: QuorumParts) -> Result<Self, QuorumError> {
         let QuorumParts { config, storage, snapshots, transport, publishers, controller } = parts;
-        let raft_config = Arc::new(config.openraft()?);
-        let (log, saved) = LogStore::<Rt>::open(storage, config.execution).await?;
-        let standing = standing(&saved)?;
-        let snapshot_store = snapshots.clone();
-        let snapshots =
-            Snapshots::open(snapshots, config.execution).map_err(|e| QuorumError::Snapshot(e.to_string()))?;
-        let observer = config.observer();
-        let observer_transport = transport.clone();
-        let peers = Arc::new(Peers {
-            me: config.me,
-            transport,
-            cluster_id: RwLock::new(standing.cluster_id().unwrap_or(ClusterId::NONE)),
-            timeouts: config.timeouts(),
-            sessions: AtomicU64::new(0),
-        });
-        let (image_tx, image) = watch::channel(MetadataImage::empty());
-        let mut loader = MetadataLoader::new(MetadataImage::empty());
         let publication = Publication::new(publishers);
-        loader.add_publisher(publication.clone());
-        let (membership_tx, membership) = watch::channel(StoredMembershipConfig::default());
-        let machine = StateMachine::<Rt>::new(loader, snapshots.clone(), image_tx, membership_tx);
-        let network = Network::<Rt>::new(peers.clone());
-        let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
-            .await
-            .map_err(|e| QuorumError::Stopped(e.to_string()))?;
-        let formation = Formation::new(config.me, config.voters.clone(), standing, config.new_cluster_id);
-        let voters = config.voters.clone();
-        let retry = config.formation_retry;
-        let (forming, formation) =
-            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), membership, retry);
-        let stop = CancellationToken::new();
-        let (leadership_tx, leadership) = watch::channel(Leadership::default());
         let published = publication.image();
-        let standby = Standby {
-            formation: formation.status.clone(),
-            observer,
-            transport: observer_transport,
-            snapshots: snapshot_store,
-            publication,
-            applied: image.clone(),
-        };
-        let (submissions, queue) = mpsc::channel(QUEUE);
-        let controller_task = ControllerTask::<Rt> {
-            raft: raft.clone(),
-            peers: peers.clone(),
-            image: image.clone(),
-            leadership: leadership.clone(),
-            queue,
-            controller,
-            tick: config.controller_tick,
-            stop: stop.clone(),
-            began: openraft::async_runtime::Instant::now(),
-        };
-        let watching = watch_leadership(raft.clone(), leadership_tx.clone());
-        let tasks = vec![
-            Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership_tx.clone())),
-            Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership_tx.clone())),
-            Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership_tx.clone())),
-            Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership_tx)),
-        ];
-        let service = Service::new(peers, raft, log, snapshots, formation, image);
-        let election_max = config.election_max;
-        let inner = Inner { service, published, leadership, submissions, election_max, stop, tasks: Mutex::new(tasks) };
+        let leadership = watch::Sender::new(Leadership::default());
+        let surroundings = Surroundings { config, snapshots, transport, publication, leadership };
+        let run = Run::start(surroundings.clone(), storage, controller).await?;
+        let inner = Inner { surroundings, published, run: RwLock::new(Arc::new(run)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Closes everything; the disk can be opened anew when this returns. A leader should
+    /// Takes part again, on the disk opened anew. Only after [`stop`](Self::stop); the controller is a new one.
+    pub fn reopen(
+        &self,
+        storage: Box<dyn QuorumStorage>,
+        controller: Controller,
+    ) -> BoxFuture<'static, Result<(), QuorumError>> {
+        assert!(self.run().stop.is_cancelled(), "a run begins after the one before has ended");
+        let inner = self.inner.clone();
+        async move {
+            let next = Run::start(inner.surroundings.clone(), storage, controller).await?;
+            *inner.run.write() = Arc::new(next);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Follows the metadata from outside, as a node without a vote does, into the same publishers and images: for while the disk is away,
+    /// until the log itself has come as far again. `None` where nobody else votes, or no cluster is known.
+    pub fn observe(&self) -> Option<MetadataObserver<Rt>> {
+        let Surroundings { config, snapshots, transport, publication, .. } = &self.inner.surroundings;
+        let cluster_id = self.status().cluster_id?;
+        let observer = ObserverConfig { cluster_id: Some(cluster_id), ..config.observer() };
+        MetadataObserver::start(observer, transport.clone(), snapshots.clone(), vec![publication.clone()]).ok()
+    }
+
+    fn run(&self) -> Arc<Run<Rt>> {
+        self.inner.run.read().clone()
+    }
+
+    /// Closes everything; the disk can be opened anew when this returns, which takes as long as the disk does. A leader should
     /// [hand over](Self::transfer_leadership) first.
     pub async fn stop(&self) {
-        self.inner.stop.cancel();
-        if let Err(error) = self.inner.service.raft.shutdown().await {
+        let run = self.run();
+        run.stop.cancel();
+        if let Err(error) = run.service.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end in order");
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        let tasks = std::mem::take(&mut *run.tasks.lock());
         for task in tasks {
             let _ = task.await;
         }
-        self.inner.service.log.close().await;
+        run.service.log.close().await;
+    }
+
+    /// What the disk did, if that is why Raft has stopped on this node.
+    pub fn disk_failure(&self) -> Option<QuorumStorageError> {
+        self.failure().and_then(|_| self.run().disk.get())
     }
 
     /// Answers a request that came over the transport.
     pub fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
-        let inner = self.inner.clone();
+        let run = self.run();
         async move {
             // openraft takes a message after its end for an error worth telling.
-            if inner.stop.is_cancelled() {
+            if run.stop.is_cancelled() {
                 return Reply::Refused(Refused::NotRunning("it stops".into())).seal();
             }
-            inner.service.handle(request).await
+            run.service.handle(request).await
         }
         .boxed()
     }
@@ -228,9 +244,9 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
 
     /// Why this node has no vote in a cluster that is formed, and what to do; `None` while it has one, and before the formation.
     pub fn no_vote(&self) -> Option<String> {
-        let me = self.inner.service.peers.me;
-        let formation = self.inner.service.formation.status.borrow().clone();
-        let leadership = self.inner.leadership.borrow();
+        let me = self.run().service.peers.me;
+        let formation = self.run().service.formation.status.borrow().clone();
+        let leadership = self.inner.surroundings.leadership.borrow();
         match formation.report.standing {
             Standing::Joined(_) => Some(formation.why),
             Standing::Formed(_) if leadership.voters.is_empty() || leadership.voters.iter().any(|v| v.id == me) => None,
@@ -251,27 +267,28 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
 
     /// Who leads, and whether it is this node; changes are seen through the watch.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.inner.leadership.clone()
+        self.inner.surroundings.leadership.subscribe()
     }
 
     /// Whether this node is the active controller.
     pub fn is_active(&self) -> bool {
-        self.inner.leadership.borrow().active
+        self.inner.surroundings.leadership.borrow().active
     }
 
     /// Why Raft has stopped on this node, if it has: a failed disk, or an entry that cannot be applied.
     pub fn failure(&self) -> Option<String> {
-        self.inner.leadership.borrow().failure.clone()
+        self.inner.surroundings.leadership.borrow().failure.clone()
     }
 
     /// The state of the first formation; changes are seen through the watch.
     pub fn formation(&self) -> watch::Receiver<FormationStatus> {
-        self.inner.service.formation.status.clone()
+        self.run().service.formation.status.clone()
     }
 
     /// The whole state, for people and metrics.
     pub fn status(&self) -> QuorumStatus {
-        let service = &self.inner.service;
+        let run = self.run();
+        let service = &run.service;
         let metrics = service.raft.metrics().borrow_watched().clone();
         let offset = |index: Option<u64>| MetadataOffset(index.and_then(|i| i64::try_from(i).ok()).unwrap_or(-1));
         let cluster_id = *service.peers.cluster_id.read();
@@ -280,7 +297,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             me: service.peers.me,
             cluster_id: (cluster_id != ClusterId::NONE).then_some(cluster_id),
             formation: service.formation.status.borrow().clone(),
-            leadership: self.inner.leadership.borrow().clone(),
+            leadership: self.inner.surroundings.leadership.borrow().clone(),
             log_end: offset(metrics.last_log_index),
             committed: offset(metrics.local_committed.map(|id| id.index)),
             applied: service.applied(),
@@ -294,7 +311,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     ///
     /// Dropping the future leaves the outcome unknown.
     pub async fn submit(&self, request: ControllerRequest) -> Result<ControllerResponse, QuorumError> {
-        let leadership = self.inner.leadership.borrow().clone();
+        let leadership = self.inner.surroundings.leadership.borrow().clone();
         if let Some(failure) = leadership.failure {
             return Err(QuorumError::Stopped(failure));
         }
@@ -302,7 +319,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             return Err(QuorumError::NotController(leadership.leader));
         }
         let (answer, result) = oneshot::channel();
-        match self.inner.submissions.try_send(Submission::Request(Box::new(request), answer)) {
+        match self.run().submissions.try_send(Submission::Request(Box::new(request), answer)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 let busy = ControllerError::NotReady("the controller's queue is full".into());
@@ -317,40 +334,41 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     ///
     /// Only evidence: lost when the queue is full.
     pub fn heartbeat_connection_closed(&self, id: NodeId, epoch: BrokerEpoch) {
-        let _ = self.inner.submissions.try_send(Submission::HeartbeatConnectionClosed(id, epoch));
+        let _ = self.run().submissions.try_send(Submission::HeartbeatConnectionClosed(id, epoch));
     }
 
     /// Hands the leadership to the voter that is furthest, if this node has it; returns whether it is gone.
     pub async fn transfer_leadership(&self) -> bool {
-        let me = self.inner.service.peers.me;
-        let metrics = self.inner.service.raft.metrics().borrow_watched().clone();
+        let me = self.run().service.peers.me;
+        let metrics = self.run().service.raft.metrics().borrow_watched().clone();
         let voters: BTreeSet<QuorumNodeId> = metrics.membership_config.voter_ids().collect();
         let replicated = metrics.replication.into_iter().flatten();
         let next = replicated.filter(|(id, _)| *id != me && voters.contains(id)).max_by_key(|(_, matched)| *matched);
         let Some((next, _)) = next else { return !self.is_leader() };
         tracing::info!(to = %next, "handing over the leadership");
-        if self.inner.service.raft.trigger().transfer_leader(next).await.is_err() {
+        if self.run().service.raft.trigger().transfer_leader(next).await.is_err() {
             return !self.is_leader();
         }
         let mut leadership = self.leadership();
         let gone = leadership.wait_for(|l| l.leader.as_ref().is_some_and(|leader| leader.id != me));
-        let _ = Rt::timeout(self.inner.election_max * 5, async move { gone.await.map(|_| ()) }).await;
+        let _ =
+            Rt::timeout(self.inner.surroundings.config.election_max * 5, async move { gone.await.map(|_| ()) }).await;
         !self.is_leader()
     }
 
     /// For tests that go behind the controller's back.
     #[cfg(test)]
-    pub(super) fn raft(&self) -> &Raft<Rt> {
-        &self.inner.service.raft
+    pub(super) fn raft(&self) -> Raft<Rt> {
+        self.run().service.raft.clone()
     }
 
     fn is_leader(&self) -> bool {
-        self.inner.service.raft.is_leader()
+        self.run().service.raft.is_leader()
     }
 
     /// Asks the node at this address who it is and what it keeps.
     pub async fn identify(&self, node_id: NodeId, node: &QuorumNode) -> Option<Report> {
-        ask_one::<Rt>(&self.inner.service.peers, node_id, node).await
+        ask_one::<Rt>(&self.run().service.peers, node_id, node).await
     }
 
     /// Puts a voter's new identity in the place of its old one, on the active controller: the new one first catches up,
@@ -361,11 +379,12 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         new: QuorumNodeId,
         node: QuorumNode,
     ) -> Result<(), QuorumError> {
-        let leadership = self.inner.leadership.borrow().clone();
+        let leadership = self.inner.surroundings.leadership.borrow().clone();
         if !leadership.active {
             return Err(QuorumError::NotController(leadership.leader));
         }
-        let raft = &self.inner.service.raft;
+        let run = self.run();
+        let raft = &run.service.raft;
         let mut voters: BTreeSet<QuorumNodeId> = leadership.voters.iter().map(|hint| hint.id).collect();
         let had_old = voters.remove(&old);
         if !voters.insert(new) && !had_old {
@@ -375,7 +394,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             return Err(QuorumError::Voters(format!("{old} is no voter")));
         }
         let report = self.identify(new.node_id, &node).await;
-        let mine = *self.inner.service.peers.cluster_id.read();
+        let mine = *self.run().service.peers.cluster_id.read();
         match report {
             Some(report) if report.id == new && report.standing.cluster_id() == Some(mine) => {}
             Some(report) => {
@@ -393,6 +412,109 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         changed.map(|_| ()).map_err(|e| change_failed(&e))?;
         tracing::info!(%old, %new, "replaced a voter");
         Ok(())
+    }
+}
+
+impl<Rt: AsyncRuntime> Run<Rt> {
+    async fn start(
+        surroundings: Surroundings,
+        storage: Box<dyn QuorumStorage>,
+        controller: Controller,
+    ) -> Result<Self, QuorumError> {
+        let Surroundings { config, snapshots, transport, publication, leadership } = surroundings;
+        let raft_config = Arc::new(config.openraft()?);
+        let disk = DiskFailure::default();
+        let (log, saved) = LogStore::<Rt>::open(storage, config.execution, disk.clone()).await?;
+        let standing = standing(&saved)?;
+        let held = Snapshots::open(snapshots.clone(), config.execution, disk.clone())
+            .map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let peers = Arc::new(Peers {
+            me: config.me,
+            transport: transport.clone(),
+            cluster_id: RwLock::new(standing.cluster_id().unwrap_or(ClusterId::NONE)),
+            timeouts: config.timeouts(),
+            sessions: AtomicU64::new(0),
+        });
+        let (image_tx, image) = watch::channel(MetadataImage::empty());
+        let mut loader = MetadataLoader::new(MetadataImage::empty());
+        loader.add_publisher(publication.clone());
+        let (membership_tx, membership) = watch::channel(StoredMembershipConfig::default());
+        let machine = StateMachine::<Rt>::new(loader, held.clone(), image_tx, membership_tx);
+        let network = Network::<Rt>::new(peers.clone());
+        let raft = Raft::<Rt>::new(config.me, raft_config, network, log.clone(), machine)
+            .await
+            .map_err(|e| QuorumError::Stopped(e.to_string()))?;
+        let formation = Formation::new(config.me, config.voters.clone(), standing, config.new_cluster_id);
+        let voters = config.voters.clone();
+        let retry = config.formation_retry;
+        let (forming, formation) =
+            FormationTask::new(formation, voters, peers.clone(), log.clone(), raft.clone(), membership, retry);
+        let stop = CancellationToken::new();
+        // Nobody else writes to it now: the tasks of the run before have ended.
+        leadership.send_replace(Leadership::default());
+        let standby = Standby {
+            formation: formation.status.clone(),
+            observer: config.observer(),
+            transport,
+            snapshots,
+            publication,
+            applied: image.clone(),
+        };
+        let (submissions, queue) = mpsc::channel(QUEUE);
+        let controller_task = ControllerTask::<Rt> {
+            raft: raft.clone(),
+            peers: peers.clone(),
+            image: image.clone(),
+            leadership: leadership.subscribe(),
+            queue,
+            controller,
+            tick: config.controller_tick,
+            stop: stop.clone(),
+            began: openraft::async_runtime::Instant::now(),
+        };
+        let watching = watch_leadership(raft.clone(), leadership.clone());
+        let disk_watch = watch_disk::<Rt>(log.storage().clone(), raft.clone(), config.disk_stall_max);
+        let tasks = vec![
+            Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership.clone())),
+            Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership.clone())),
+            Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership.clone())),
+            Rt::spawn(supervise("disk", until::<Rt>(stop.clone(), disk_watch), leadership.clone())),
+            Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
+        ];
+        let service = Service::new(peers, raft, log, held, formation, image);
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks) })
+    }
+}
+
+/// Until the disk under a leader hangs. Others can do what needs a disk only when the leader lets go: a leader with a disk that
+/// hangs still commits what a majority of the others has written, but it could not even give its vote to a successor. A follower's disk
+/// holds nobody up, and the only voter has no successor.
+async fn watch_disk<Rt: AsyncRuntime>(
+    storage: StorageThread,
+    raft: Raft<Rt>,
+    stall_max: Duration,
+) -> Result<(), String> {
+    let metrics = raft.metrics();
+    drop(raft);
+    let mut oldest: Option<(u64, Rt::Instant)> = None;
+    loop {
+        Rt::sleep(DISK_CHECK).await;
+        let now = Rt::Instant::now();
+        oldest = match (storage.unfinished(), oldest) {
+            (Some(write), Some((before, since))) if write == before => Some((write, since)),
+            (write, _) => write.map(|write| (write, now)),
+        };
+        let Some((_, since)) = oldest.filter(|(_, since)| now - *since > stall_max) else { continue };
+        let leads_others = {
+            let metrics = metrics.borrow_watched();
+            metrics.state == ServerState::Leader && metrics.membership_config.voter_ids().count() > 1
+        };
+        if leads_others {
+            let why = format!("its disk hangs: a write has not come back for {:?}", now - since);
+            let why = QuorumStorageError::Io(why);
+            storage.abandon(&why);
+            return Err(why.to_string());
+        }
     }
 }
 

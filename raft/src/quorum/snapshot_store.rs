@@ -330,12 +330,18 @@ impl SnapshotSink for FileSink {
 #[derive(Clone, Default)]
 pub struct MemorySnapshots {
     current: Arc<Mutex<Option<Arc<dyn SnapshotBlob>>>>,
+    refused: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl MemorySnapshots {
     /// Erases it.
     pub fn wipe(&self) {
         *self.current.lock() = None;
+    }
+
+    /// Lets every new snapshot fail from now on.
+    pub fn refuse(&self, kind: Option<io::ErrorKind>) {
+        *self.refused.lock() = kind;
     }
 }
 
@@ -344,6 +350,9 @@ impl SnapshotStore for MemorySnapshots {
         Ok(self.current.lock().clone())
     }
     fn create(&self) -> io::Result<Box<dyn SnapshotSink>> {
+        if let Some(kind) = *self.refused.lock() {
+            return Err(kind.into());
+        }
         Ok(Box::new(BytesMut::new()))
     }
     fn promote(&self, blob: &Arc<dyn SnapshotBlob>) -> io::Result<()> {

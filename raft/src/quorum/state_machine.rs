@@ -12,12 +12,13 @@
 //! A snapshot is made of the image's `Arc`, away from this task; the image cannot change under it. One that comes out older than the current
 //! one (another was installed meanwhile) is thrown away.
 
+use super::disk_failure::DiskFailure;
 use super::snapshot_store::{SnapshotBlob, SnapshotMetadata, SnapshotStore, SnapshotWriter, VerifiedSnapshot};
 use super::storage_thread::StorageExecution;
 use super::types::{CommittedLeader, LogEntry, LogIndexId, QuorumNode, StoredMembershipConfig, TypeConfig};
 use crate::delta::MetadataLoader;
 use crate::ids::{ClusterId, MetadataOffset, QuorumNodeId};
-use crate::image::{MetadataImage, read_snapshot, write_snapshot};
+use crate::image::{MetadataImage, SnapshotError, read_snapshot, write_snapshot};
 use crate::record::{MetadataRecord, decode_records};
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -38,19 +39,24 @@ type SnapshotOf = Snapshot<CommittedLeader, QuorumNodeId, QuorumNode, Arc<dyn Sn
 pub(crate) struct Snapshots {
     store: Arc<dyn SnapshotStore>,
     execution: StorageExecution,
+    failure: DiskFailure,
     current: Mutex<Option<VerifiedSnapshot>>,
 }
 
 impl Snapshots {
     /// Reads and verifies the current snapshot.
-    pub(crate) fn open(store: Arc<dyn SnapshotStore>, execution: StorageExecution) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(
+        store: Arc<dyn SnapshotStore>,
+        execution: StorageExecution,
+        failure: DiskFailure,
+    ) -> io::Result<Arc<Self>> {
         let current = store.current()?.map(VerifiedSnapshot::verify).transpose()?;
-        Ok(Arc::new(Self { store, execution, current: Mutex::new(current) }))
+        Ok(Arc::new(Self { store, execution, failure, current: Mutex::new(current) }))
     }
 
     /// Ignores what is there: for those who only gather snapshots.
     pub(crate) fn empty(store: Arc<dyn SnapshotStore>, execution: StorageExecution) -> Arc<Self> {
-        Arc::new(Self { store, execution, current: Mutex::new(None) })
+        Arc::new(Self { store, execution, failure: DiskFailure::default(), current: Mutex::new(None) })
     }
 
     pub(crate) fn current(&self) -> Option<VerifiedSnapshot> {
@@ -77,13 +83,14 @@ impl Snapshots {
         self: &Arc<Self>,
         work: impl FnOnce(&Snapshots) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        match self.execution {
+        let done = match self.execution {
             StorageExecution::Inline => work(self),
             StorageExecution::Thread => {
                 let this = self.clone();
                 Rt::spawn_blocking(move || work(&this)).await?
             }
-        }
+        };
+        done.inspect_err(|error| self.failure.note_file(error))
     }
 }
 
@@ -210,6 +217,14 @@ impl<Rt: AsyncRuntime> RaftStateMachine<TypeConfig<Rt>> for StateMachine<Rt> {
     }
 }
 
+/// A file's own error stays what it is: what a full disk means is decided by its kind.
+fn file_error(error: SnapshotError) -> io::Error {
+    match error {
+        SnapshotError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
 /// Writes one image; runs in a task of its own.
 pub(crate) struct SnapshotBuilder<Rt> {
     metadata: SnapshotMetadata,
@@ -226,7 +241,7 @@ impl<Rt: AsyncRuntime> RaftSnapshotBuilder<TypeConfig<Rt>> for SnapshotBuilder<R
         let built = self.snapshots.blocking::<Rt, _>(move |snapshots| {
             let writer = SnapshotWriter::create(snapshots.store(), &metadata)?;
             let mut writer = io::BufWriter::with_capacity(256 << 10, writer);
-            write_snapshot(&image, &mut writer).map_err(io::Error::other)?;
+            write_snapshot(&image, &mut writer).map_err(file_error)?;
             let writer = writer.into_inner().map_err(|e| e.into_error())?;
             let snapshot = VerifiedSnapshot::verify(writer.finish()?)?;
             snapshots.promote(snapshot.clone())?;

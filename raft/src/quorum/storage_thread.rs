@@ -6,13 +6,23 @@
 //! **State**: `open`, or `failed(reason)` after the first write that failed. From then on every request is answered with the reason and the engine
 //! is not asked again: after a failed fsync nobody knows what is on disk. The way out is to drop the handle and open the storage anew.
 //!
+//! A disk that hangs answers nothing, so nothing that waits for the thread can end it. Whoever watches the oldest write that has not come back
+//! ([`StorageThread::unfinished`]) may **abandon** the storage: everybody who waits, or comes later, is told that it has failed. What the
+//! thread still writes counts as a write whose outcome nobody knows, as after a crash. [`StorageThread::close`] waits for the thread all the same:
+//! the storage can be opened anew only when the old one has let go of it.
+//!
 //! A completion always runs exactly once, also when the thread dies: dropping one answers "closed".
 
+use super::disk_failure::DiskFailure;
 use super::storage::{Durability, LogWrite, QuorumStorage, QuorumStorageError, SavedState};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use parking_lot::Mutex;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Requests that may wait for the thread; more make the caller wait.
 const QUEUE: usize = 1024;
@@ -66,11 +76,12 @@ pub(crate) enum Request {
 pub(crate) struct Engine {
     storage: Option<Box<dyn QuorumStorage>>,
     failed: Option<QuorumStorageError>,
+    failure: DiskFailure,
 }
 
 impl Engine {
-    fn new(storage: Box<dyn QuorumStorage>) -> Self {
-        Self { storage: Some(storage), failed: None }
+    fn new(storage: Box<dyn QuorumStorage>, failure: DiskFailure) -> Self {
+        Self { storage: Some(storage), failed: None, failure }
     }
 
     fn open(&mut self) -> Result<&mut dyn QuorumStorage, QuorumStorageError> {
@@ -89,12 +100,17 @@ impl Engine {
         if let Err(reason) = &result {
             tracing::error!(%reason, "metadata log: a write failed; this storage takes no more");
             self.failed = Some(reason.clone());
+            self.failure.note(reason);
         }
         result
     }
 
     fn read(&mut self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
-        self.open()?.read(from, to, max_bytes)
+        let result = self.open()?.read(from, to, max_bytes);
+        if let Err(error @ QuorumStorageError::Io(_)) = &result {
+            self.failure.note(error);
+        }
+        result
     }
 }
 
@@ -104,10 +120,20 @@ enum Route {
     Inline(Arc<Mutex<Engine>>),
 }
 
+/// How many writes the thread was given, and how many have come back.
+#[derive(Default)]
+pub(crate) struct Progress {
+    given: AtomicU64,
+    back: AtomicU64,
+}
+
 /// Handle to the storage; cheap to clone. The storage closes when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct StorageThread {
     route: Route,
+    progress: Arc<Progress>,
+    failure: DiskFailure,
+    abandoned: CancellationToken,
 }
 
 impl StorageThread {
@@ -115,36 +141,63 @@ impl StorageThread {
     pub(crate) async fn start(
         mut storage: Box<dyn QuorumStorage>,
         execution: StorageExecution,
+        failure: DiskFailure,
     ) -> Result<(Self, SavedState), QuorumStorageError> {
+        let (progress, abandoned) = (Arc::new(Progress::default()), CancellationToken::new());
         if execution == StorageExecution::Inline {
             let saved = storage.load()?;
-            let engine = Arc::new(Mutex::new(Engine::new(storage)));
-            return Ok((Self { route: Route::Inline(engine) }, saved));
+            let engine = Arc::new(Mutex::new(Engine::new(storage, failure.clone())));
+            return Ok((Self { route: Route::Inline(engine), progress, failure, abandoned }, saved));
         }
         let (tx, rx) = mpsc::channel(QUEUE);
         let (loaded_tx, loaded_rx) = oneshot::channel();
+        let (engine_failure, thread_progress) = (failure.clone(), progress.clone());
         std::thread::Builder::new()
             .name("metadata-log".into())
             .spawn(move || {
                 let loaded = storage.load();
                 let go_on = loaded.is_ok();
                 if loaded_tx.send(loaded).is_ok() && go_on {
-                    run(Engine::new(storage), rx);
+                    run(Engine::new(storage, engine_failure), rx, &thread_progress);
                 }
             })
             .map_err(|e| QuorumStorageError::Io(format!("cannot start its thread: {e}")))?;
         let saved = loaded_rx.await.map_err(|_| closed())??;
-        Ok((Self { route: Route::Thread(tx) }, saved))
+        Ok((Self { route: Route::Thread(tx), progress, failure, abandoned }, saved))
     }
 
     /// Takes a place in the queue; what is sent through it runs after everything sent before.
     pub(crate) async fn reserve(&self) -> Result<Place<'_>, QuorumStorageError> {
         match &self.route {
             Route::Inline(engine) => Ok(Place::Inline(engine)),
-            Route::Thread(tx) => match tx.reserve().await {
-                Ok(permit) => Ok(Place::Thread(permit)),
+            Route::Thread(tx) => match self.unless_abandoned(tx.reserve()).await? {
+                Ok(permit) => Ok(Place::Thread(permit, &self.progress)),
                 Err(_) => Err(closed()),
             },
+        }
+    }
+
+    /// The number of the oldest write that the disk has not answered.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        // What came back was given before: read in this order, an answer in between only makes it look idle.
+        let given = self.progress.given.load(Ordering::Acquire);
+        let back = self.progress.back.load(Ordering::Acquire);
+        (back < given).then_some(back)
+    }
+
+    /// Gives up on a disk that hangs.
+    pub(crate) fn abandon(&self, why: &QuorumStorageError) {
+        self.failure.note(why);
+        self.abandoned.cancel();
+    }
+
+    async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Result<T, QuorumStorageError> {
+        if self.abandoned.is_cancelled() {
+            return Err(QuorumStorageError::Closed("its disk hung".into()));
+        }
+        match select(pin!(work), pin!(self.abandoned.cancelled())).await {
+            Either::Left((done, _)) => Ok(done),
+            Either::Right(_) => Err(QuorumStorageError::Closed("its disk hangs".into())),
         }
     }
 
@@ -152,7 +205,7 @@ impl StorageThread {
     pub(crate) async fn write(&self, batch: Vec<LogWrite>, durability: Durability) -> Result<(), QuorumStorageError> {
         let (tx, rx) = oneshot::channel();
         self.reserve().await?.write(batch, durability, move |result| drop(tx.send(result)));
-        rx.await.map_err(|_| closed())?
+        self.unless_abandoned(rx).await?.map_err(|_| closed())?
     }
 
     /// Closes the storage after everything queued before; it can be opened again when this returns.
@@ -175,11 +228,11 @@ impl StorageThread {
     pub(crate) async fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
         match self.reserve().await? {
             Place::Inline(engine) => engine.lock().read(from, to, max_bytes),
-            Place::Thread(permit) => {
+            Place::Thread(permit, _) => {
                 let (tx, rx) = oneshot::channel();
                 let done = Completion::new(move |result| drop(tx.send(result)));
                 permit.send(Request::Read { from, to, max_bytes, done });
-                rx.await.map_err(|_| closed())?
+                self.unless_abandoned(rx).await?.map_err(|_| closed())?
             }
         }
     }
@@ -188,7 +241,7 @@ impl StorageThread {
 /// A place in the queue, good for one write.
 pub(crate) enum Place<'a> {
     /// In the thread's queue.
-    Thread(mpsc::Permit<'a, Request>),
+    Thread(mpsc::Permit<'a, Request>, &'a Progress),
     /// The engine itself.
     Inline(&'a Mutex<Engine>),
 }
@@ -206,13 +259,16 @@ impl Place<'_> {
                 let result = engine.lock().write(&batch, durability);
                 done(result);
             }
-            Place::Thread(permit) => permit.send(Request::Write { batch, durability, done: Completion::new(done) }),
+            Place::Thread(permit, progress) => {
+                progress.given.fetch_add(1, Ordering::AcqRel);
+                permit.send(Request::Write { batch, durability, done: Completion::new(done) });
+            }
         }
     }
 }
 
 /// The thread: until every handle is gone.
-fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>) {
+fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>, progress: &Progress) {
     let mut next = rx.blocking_recv();
     while let Some(request) = next.take() {
         match request {
@@ -239,6 +295,7 @@ fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>) {
                     }
                 }
                 let result = engine.write(&batch, durability);
+                progress.back.fetch_add(waiting.len() as u64, Ordering::AcqRel);
                 waiting.into_iter().for_each(|done| done.complete(result.clone()));
             }
         }

@@ -3,6 +3,7 @@
 //! [`conformance`] runs openraft's own suite on the log store over the storage; [`contract`] checks the promises of the trait's page that
 //! the suite does not see: atomic batches, order, and what is there after a new open.
 
+use super::disk_failure::DiskFailure;
 use super::log_store::LogStore;
 use super::snapshot_store::MemorySnapshots;
 use super::state_machine::{Snapshots, StateMachine};
@@ -40,8 +41,10 @@ where
 {
     async fn build(&self) -> Result<(G, LogStore<TokioRuntime>, StateMachine<TokioRuntime>), StorageError<C>> {
         let (guard, storage) = (self.open)();
-        let (log, _) = LogStore::open(storage, self.execution).await.expect("an empty storage opens");
-        let snapshots = Snapshots::open(Arc::new(MemorySnapshots::default()), self.execution).expect("memory opens");
+        let (log, _) =
+            LogStore::open(storage, self.execution, DiskFailure::default()).await.expect("an empty storage opens");
+        let snapshots = Snapshots::open(Arc::new(MemorySnapshots::default()), self.execution, DiskFailure::default())
+            .expect("memory opens");
         let image = watch::Sender::new(MetadataImage::empty());
         let membership = watch::Sender::new(StoredMembershipConfig::default());
         let loader = MetadataLoader::new(MetadataImage::empty());

@@ -707,13 +707,155 @@ fn a_node_whose_disk_fails_steps_aside_and_comes_back_in_the_same_process() {
         cluster.until("it says so", || cluster.voter(old).failure()).await;
         cluster.next_active(old, term).await;
         cluster.write(3).await;
-        let failed = cluster.hub.running.lock().remove(&NodeId(old)).expect("runs");
-        failed.stop().await;
+        let same = cluster.voter(old);
+        assert!(matches!(same.disk_failure(), Some(QuorumStorageError::DiskFull(_))), "{:?}", same.disk_failure());
+        let seen = same.image();
+        let mut images = same.images();
+        images.mark_unchanged();
+        same.stop().await;
+        let controller = || Controller::new(ControllerConfig::default(), [8; 32]);
+        let still = same.reopen(Box::new(disk.open()), controller()).await;
+        assert!(still.is_err() || cluster.until("it fails again", || same.failure()).await.contains("no space"));
+        assert_eq!(same.image(), seen, "what was published stays");
+        same.stop().await;
+        // Whoever asks others meanwhile misses nothing.
+        let observer = same.observe().expect("others vote");
+        assert_eq!(value_of(&images.wait_for(|image| value_of(image) == Some(3)).await.expect("told")), Some(3));
         disk.set_fault(None);
-        cluster.start(old).await;
-        cluster.agree(3).await;
-        assert_eq!(cluster.voter(old).failure(), None);
+        same.reopen(Box::new(disk.open()), controller()).await.expect("there is space");
+        assert_eq!((same.failure(), same.disk_failure()), (None, None));
+        cluster.write(4).await;
+        cluster.agree(4).await;
+        observer.stop().await;
+        // Its own log goes on (the recorder among the publishers has seen no step back).
+        cluster.write(5).await;
+        cluster.agree(5).await;
+        cluster.until("its own log has it", || (same.status().applied >= same.image().offset).then_some(())).await;
     });
+}
+
+#[test]
+fn a_snapshot_that_found_the_disk_full_was_no_failure_of_the_disk() {
+    simulate(|| async {
+        let cluster = Cluster::formed_with(1, |config| config.snapshot_after = 5).await;
+        cluster.machines[&NodeId(1)].snapshots.refuse(Some(std::io::ErrorKind::StorageFull));
+        for value in 0.. {
+            let _ = Rt::timeout(Duration::from_secs(1), cluster.voter(1).submit(set(value))).await;
+            if cluster.voter(1).failure().is_some() {
+                break;
+            }
+        }
+        let voter = cluster.voter(1);
+        assert!(matches!(voter.disk_failure(), Some(QuorumStorageError::DiskFull(_))), "{:?}", voter.failure());
+        voter.stop().await;
+        cluster.machines[&NodeId(1)].snapshots.refuse(None);
+        let controller = Controller::new(ControllerConfig::default(), [8; 32]);
+        voter.reopen(Box::new(cluster.machines[&NodeId(1)].disk.open()), controller).await.expect("there is space");
+        cluster.write(77).await;
+    });
+}
+
+/// Carries requests between voters on real threads.
+#[derive(Clone, Default)]
+struct Threads(Arc<Mutex<BTreeMap<NodeId, MetadataQuorum>>>);
+
+impl QuorumTransport for Threads {
+    fn call<'a>(
+        &'a self,
+        to: NodeId,
+        _: &'a QuorumNode,
+        request: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, TransportError>> {
+        async move {
+            let voter = self.0.lock().get(&to).cloned();
+            let voter = voter.ok_or_else(|| TransportError::Unreachable("connection refused".into()))?;
+            Ok(voter.handle(request).await)
+        }
+        .boxed()
+    }
+}
+
+/// A disk that answers nothing is no error to anybody who waits for it; so this runs on threads, and in real time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_whose_disk_hung_kept_the_office() {
+    let (hub, snapshots) = (Threads::default(), tempfile::tempdir().expect("a directory"));
+    let disks: BTreeMap<NodeId, MemoryDisk> = (1..=3).map(|i| (NodeId(i), MemoryDisk::new())).collect();
+    let voters: BTreeMap<NodeId, QuorumNode> = disks.keys().map(|id| (*id, QuorumNode::default())).collect();
+    let controller = || Controller::new(ControllerConfig::default(), [7; 32]);
+    for (id, disk) in &disks {
+        let me = QuorumNodeId { node_id: *id, directory_id: DirectoryId::random() };
+        let parts = QuorumParts {
+            config: QuorumConfig {
+                heartbeat: Duration::from_millis(100),
+                election_min: Duration::from_millis(300),
+                election_max: Duration::from_millis(600),
+                ..QuorumConfig::new(me, voters.clone(), ClusterId::random())
+            },
+            storage: Box::new(disk.open()),
+            snapshots: Arc::new(SnapshotFiles::open(snapshots.path().join(id.to_string())).expect("opens")),
+            transport: Arc::new(hub.clone()),
+            publishers: vec![Arc::new(Recorder::default())],
+            controller: controller(),
+        };
+        let voter = MetadataQuorum::start(parts).await.expect("starts");
+        hub.0.lock().insert(*id, voter);
+    }
+    let all = || hub.0.lock().values().cloned().collect::<Vec<_>>();
+    let within = |what: &'static str, condition: Box<dyn Fn() -> bool + Send>| async move {
+        let waiting = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    };
+    // On real time a stalled machine lets a lease run out; callers try again.
+    let write = |value: u64, not: Option<NodeId>| {
+        let hub = hub.clone();
+        async move {
+            loop {
+                let running: Vec<_> = hub.0.lock().values().cloned().collect();
+                let active = running.into_iter().find(|v| v.is_active() && Some(v.status().me.node_id) != not);
+                if let Some(active) = active
+                    && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), active.submit(set(value))).await
+                {
+                    return active;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    let old = write(1, None).await;
+    let id = old.status().me.node_id;
+
+    let (thaw, frozen) = std::sync::mpsc::channel::<()>();
+    let mut frozen = Some(frozen);
+    disks[&id].set_fault(Some(Box::new(move |_, _| {
+        // Until the sender is gone.
+        let _ = frozen.take().map(|frozen| frozen.recv());
+        Ok(())
+    })));
+    let _ = tokio::time::timeout(Duration::from_secs(1), old.submit(set(2))).await;
+    let hung = old.clone();
+    within("it gives up", Box::new(move || hung.failure().is_some_and(|why| why.contains("hangs")))).await;
+    assert!(matches!(old.disk_failure(), Some(QuorumStorageError::Io(_))));
+    let stopping = tokio::spawn({
+        let old = old.clone();
+        async move { old.stop().await }
+    });
+    write(3, Some(id)).await;
+    assert!(!stopping.is_finished(), "the disk still has a write of it");
+
+    drop(thaw);
+    stopping.await.expect("stopped");
+    old.reopen(Box::new(disks[&id].open()), controller()).await.expect("it moves again");
+    write(4, None).await;
+    within("all agree", Box::new(move || all().iter().all(|v| value_of(&v.image()) == Some(4)))).await;
+    assert_eq!(old.failure(), None);
+    let running: Vec<_> = hub.0.lock().values().cloned().collect();
+    for voter in running {
+        voter.stop().await;
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use super::*;
 use crate::replica::partition::FollowerState;
+use crate::replica::partition_leader::AppendRequest;
 use crate::replica::testing::*;
-use crate::storage::LogStore;
 use crate::storage::memory_store::Fault;
+use crate::storage::{AppendOrigin, LogStore};
 use rookery_protocol::batch::RecordBatchBuilder;
 use rookery_raft::ids::DirectoryId;
 use rookery_raft::record::{ConfigResource, MetadataRecord, PartitionChange};
@@ -204,4 +205,77 @@ async fn a_producer_heard_of_a_gap_behind_a_batch_that_was_refused_for_a_moment(
     manager.heartbeat_answered(clock.now());
     assert_eq!(send(2), Err(ReplicaError::NotLeaderOrFollower), "1 came before it");
     assert_eq!((send(1), send(2)), (Ok(1), Ok(2)), "again, in order");
+}
+
+#[tokio::test]
+async fn a_disk_short_of_space_takes_no_records_of_clients_and_everything_else() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &alone("t", TOPIC));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    store.commit();
+    for space in [DiskSpace::Low, DiskSpace::Reserve] {
+        manager.set_disk_space(space);
+        let refused = append(&manager, P, 0).unwrap_err();
+        assert_eq!((refused.clone(), refused.kafka_code()), (ReplicaError::ShortOfSpace, 56), "clients try again");
+        let read = manager.find_offset(P, LeaderEpoch::NONE, OffsetSpec::Latest).await.unwrap();
+        assert!(read.offset > 0, "it is read");
+    }
+    let partition = manager.partition(P).unwrap();
+    let coordinator = AppendRequest { origin: AppendOrigin::Coordinator, ..acks_of_leader(LeaderEpoch(0)) };
+    assert_eq!(
+        partition.append_as_leader(batch(&[1000]), coordinator).unwrap().info.first_offset,
+        1,
+        "offsets are committed"
+    );
+    store.commit();
+    assert_eq!(partition.delete_records(2), Ok(2), "space is given back");
+    manager.set_disk_space(DiskSpace::Ample);
+    assert_eq!(append(&manager, P, 0), Ok(2));
+}
+
+#[tokio::test]
+async fn the_last_room_is_for_the_clusters_own_topics() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &topic("t", TOPIC, OTHER));
+    log.tell(&manager, &topic("__consumer_offsets", OTHER_TOPIC, OTHER));
+    let followed = || manager.streams.lock().get(&OTHER).map(|stream| [P, Q].map(|id| stream.follows(id)));
+    assert_eq!(followed(), Some([true, true]));
+    manager.set_disk_space(DiskSpace::Low);
+    assert_eq!(followed(), Some([true, true]), "what others have acknowledged is still copied");
+    manager.set_disk_space(DiskSpace::Reserve);
+    assert_eq!(followed(), Some([false, true]));
+    log.tell(&manager, &[change_of(1, ME)]);
+    log.tell(&manager, &[change_of(2, OTHER)]);
+    assert_eq!(followed(), Some([false, true]), "whatever the metadata says");
+    manager.set_disk_space(DiskSpace::Low);
+    assert_eq!(followed(), Some([true, true]));
+}
+
+#[tokio::test]
+async fn a_store_that_was_not_reopened_whole_counted_as_online() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &alone("t", TOPIC));
+    assert_eq!(append(&manager, P, 0), Ok(0));
+    store.inject(Fault::DiskFull);
+    store.commit();
+    store.reopen().unwrap();
+    let directory = open(&store);
+    // The log was never written: it has to be made anew, and the store does not take that.
+    store.set_queued_bytes_max(0);
+    assert!(manager.store_reopened(directory).is_err());
+    assert!(matches!(*manager.store_failure().borrow(), Some(StorageError::DiskFull(_))), "as it failed first");
+    log.tell(&manager, &[change_of(1, ME)]);
+    assert_eq!(append(&manager, P, 1), Err(ReplicaError::NotLeaderOrFollower));
+
+    store.set_queued_bytes_max(usize::MAX);
+    store.reopen().unwrap();
+    manager.store_reopened(open(&store)).unwrap();
+    log.tell(&manager, &[change_of(2, ME)]);
+    assert_eq!(append(&manager, P, 2), Ok(0));
 }

@@ -43,19 +43,24 @@ struct State {
     failed: Option<StorageError>,
     /// When the oldest write of the group now on its way to the disk was queued.
     committing_since: Option<Instant>,
+    /// Writes ever queued, and ever completed.
+    queued: u64,
+    completed: u64,
 }
 
 /// The queue of one open of a store.
 pub struct CommitQueue {
     state: Mutex<State>,
     wake: Condvar,
+    /// A group was completed.
+    done: Condvar,
     bytes_max: usize,
 }
 
 impl CommitQueue {
     /// An empty queue that holds at most `bytes_max`.
     pub fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), bytes_max }
+        Self { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new(), bytes_max }
     }
 
     /// Adds a write.
@@ -72,6 +77,7 @@ impl CommitQueue {
             return Err(StorageError::QueueFull { queued_bytes: state.bytes });
         }
         state.bytes += bytes;
+        state.queued += 1;
         metrics::gauge!("rookery_storage_queued_bytes").set(state.bytes as f64);
         state.writes.push_back(QueuedWrite { write, done, ticket, bytes, queued_at: Instant::now() });
         drop(state);
@@ -89,6 +95,19 @@ impl CommitQueue {
     pub fn failure(&self) -> Option<StorageError> {
         let state = self.state.lock();
         state.failed.clone().or_else(|| state.closing.then_some(StorageError::Closed))
+    }
+
+    /// Waits until everything that is queued now is on disk.
+    pub fn settle(&self) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        let queued = state.queued;
+        while state.completed < queued {
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
+            self.done.wait(&mut state);
+        }
+        Ok(())
     }
 
     /// Age of the oldest write that is not completed.
@@ -125,6 +144,7 @@ impl CommitQueue {
         let mut state = self.state.lock();
         state.failed.get_or_insert_with(|| error.clone());
         state.bytes = 0;
+        self.done.notify_all();
         state.writes.drain(..).collect()
     }
 }
@@ -162,7 +182,10 @@ impl CommitThread {
             for queued in group.iter().chain(&abandoned) {
                 queued.done.complete(queued.ticket, &result);
             }
-            self.queue.state.lock().committing_since = None;
+            let mut state = self.queue.state.lock();
+            state.committing_since = None;
+            state.completed += group.len() as u64;
+            self.queue.done.notify_all();
         }
     }
 

@@ -52,6 +52,15 @@ impl QuorumLog {
         Ok(log)
     }
 
+    /// Opens the log of a node's data directory again, in the process that has had it open and still holds the directory. Blocks.
+    pub fn reopen(data_directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
+        let path = data_directory.join("quorum");
+        if !path.join("log").join("CURRENT").exists() {
+            return Err(QuorumStorageError::Lost(format!("{} is gone", path.join("log").display())));
+        }
+        Self::open_at(&path, mark_interval)
+    }
+
     fn open_at(directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
         let io = |error| quorum_error(witness::io_error(error));
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -282,6 +291,22 @@ mod tests {
         let refused = QuorumLog::open(&mut directory, NO_MARK).err().expect("refused");
         assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
         assert!(!temp.path().join("quorum").exists(), "nothing was made");
+    }
+
+    #[test]
+    fn a_log_opens_again_in_the_same_process_and_one_that_is_gone_is_lost() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(temp.path(), rookery_raft::ids::NodeId(1)).unwrap();
+        let mut log = QuorumLog::open(&mut directory, NO_MARK).unwrap();
+        log.write(&[append(0)], Durability::Synced).unwrap();
+        assert!(QuorumLog::reopen(temp.path(), NO_MARK).is_err(), "it is still open");
+        drop(log);
+        let mut log = QuorumLog::reopen(temp.path(), NO_MARK).unwrap();
+        assert_eq!(log.load().unwrap().log, Some((0, 0)));
+        drop(log);
+        std::fs::remove_dir_all(temp.path().join("quorum")).unwrap();
+        let refused = QuorumLog::reopen(temp.path(), NO_MARK).err().expect("refused");
+        assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! | open, failed | closed | `close`, or the first half of `reopen` |
 //! | closed | open, next generation | `reopen` |
 //!
-//! Locks: `open` guards the database handle; reads and submits hold it shared, opening and closing take it whole. The commit
-//! thread takes none of it, so closing joins the thread first and locks afterwards.
+//! Locks: `open` guards the database handle; reads hold it shared, opening and closing take it whole. The commit
+//! thread takes none of it, so closing joins the thread first and locks afterwards. `queue` is the commit queue of the same open
+//! with its generation; it is held for a glance only, so that whoever submits, or asks how the disk does, never waits for a disk that
+//! hangs. A queue that was taken from it just before a close refuses everything.
 
 use super::super::error::StorageError;
 use super::super::log_class::LogClass;
@@ -96,6 +98,7 @@ pub struct RocksDbStore {
     next_partition: AtomicU32,
     log_lost: AtomicBool,
     open: RwLock<Option<Open>>,
+    queue: Mutex<Option<(StoreGeneration, Arc<CommitQueue>)>>,
     threads: Mutex<Option<Threads>>,
     /// Cancelled when a commit thread has panicked.
     broken: CancellationToken,
@@ -113,6 +116,7 @@ impl RocksDbStore {
             next_partition: AtomicU32::new(0),
             log_lost: AtomicBool::new(false),
             open: RwLock::new(None),
+            queue: Mutex::new(None),
             threads: Mutex::new(None),
             broken: CancellationToken::new(),
         };
@@ -176,15 +180,16 @@ impl RocksDbStore {
         });
         let commit = commit.map_err(io_error)?;
         *self.threads.lock() = Some(Threads { commit, mark });
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        *self.open.write() = Some(Open { db, queue });
+        let generation = StoreGeneration(self.generation.fetch_add(1, Ordering::AcqRel) + 1);
+        *self.open.write() = Some(Open { db, queue: queue.clone() });
+        *self.queue.lock() = Some((generation, queue));
         Ok(())
     }
 
     /// Ends the threads and lets go of the database. Nothing happens if that was done before.
     fn stop(&self) -> Result<(), StorageError> {
-        if let Some(open) = &*self.open.read() {
-            open.queue.close();
+        if let Some((_, queue)) = self.queue.lock().take() {
+            queue.close();
         }
         if let Some(threads) = self.threads.lock().take() {
             // The last handle of the store may be one that a completed write held: then we are on the commit thread, which
@@ -201,6 +206,13 @@ impl RocksDbStore {
             // The next open has nothing to replay.
             _ => flush_all(&open.db),
         }
+    }
+
+    /// The queue of this open, and of no other.
+    fn commit_queue(&self, generation: StoreGeneration) -> Result<Arc<CommitQueue>, StorageError> {
+        let queue = self.queue.lock();
+        let current = queue.as_ref().filter(|(current, _)| *current == generation);
+        current.map(|(_, queue)| queue.clone()).ok_or(StorageError::Closed)
     }
 
     fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
@@ -234,6 +246,11 @@ fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Da
     }
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(name, options::column_family()));
     Database::open_cf_descriptors(&database_options, path, families).map_err(store_error)
+}
+
+fn unflushed(db: &Database, family: &impl AsColumnFamilyRef) -> u64 {
+    // Nothing but an unknown name is an error; then nothing is known to be owed.
+    db.property_int_value_cf(family, "rocksdb.cur-size-all-mem-tables").ok().flatten().unwrap_or(0)
 }
 
 fn flush_all(db: &Database) -> Result<(), StorageError> {
@@ -294,12 +311,11 @@ impl LogStore for RocksDbStore {
         done: Arc<dyn WriteCompletion>,
         ticket: u64,
     ) -> Result<(), StorageError> {
-        let open = self.open.read();
         let current = self.generation();
         if generation != current {
             return Err(StorageError::StaleGeneration { held: generation, current });
         }
-        open.as_ref().ok_or(StorageError::Closed)?.queue.push(write, done, ticket)
+        self.commit_queue(generation)?.push(write, done, ticket)
     }
 
     fn allocate_partition(&self) -> LocalPartitionId {
@@ -414,16 +430,25 @@ impl LogStore for RocksDbStore {
     }
 
     fn health(&self) -> StoreHealth {
-        let open = self.open.read();
-        let failure = open.as_ref().map_or(Some(StorageError::Closed), |open| open.queue.failure());
+        let queue = self.queue.lock();
+        let failure = queue.as_ref().map_or(Some(StorageError::Closed), |(_, queue)| queue.failure());
         failure.map_or(StoreHealth::Online, StoreHealth::Offline)
     }
 
     fn oldest_unfinished_commit_age(&self) -> Option<Duration> {
-        self.open.read().as_ref().and_then(|open| open.queue.oldest_unfinished_age())
+        self.queue.lock().as_ref().and_then(|(_, queue)| queue.oldest_unfinished_age())
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        let open = self.open.read();
+        let Some(db) = open.as_ref().map(|open| &open.db) else { return 0 };
+        let of_class = |class: &LogClass| class_family(db, *class).map(|family| unflushed(db, &family));
+        LogClass::ALL.iter().filter_map(of_class).sum::<u64>() + unflushed(db, &time_index(db))
     }
 
     fn reclaim(&self) -> Result<(), StorageError> {
+        // The deletions first: those that are still queued would keep their space. Not under `open`, which `stop` takes.
+        self.commit_queue(self.generation())?.settle()?;
         self.read(|db| {
             // Range tombstones in a memtable make the next read expensive; in the index they are merged away, and blob
             // files without a live value go.

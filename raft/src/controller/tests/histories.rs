@@ -24,6 +24,7 @@ enum Step {
     Stall {
         broker: i32,
         stalled: bool,
+        space: DiskSpace,
     },
     Directory {
         broker: i32,
@@ -81,13 +82,15 @@ fn step() -> impl Strategy<Value = Step> {
     let topic = || 0u8..3;
     let disk =
         prop_oneof![6 => Just(Disk::Kept), 1 => Just(Disk::Lost), 1 => Just(Disk::Wiped), 1 => Just(Disk::Offline)];
+    let space = prop_oneof![Just(DiskSpace::Ample), Just(DiskSpace::Low), Just(DiskSpace::Reserve)];
     let state = prop_oneof![Just(DirectoryState::Online), Just(DirectoryState::Offline), Just(DirectoryState::LogLost)];
     prop_oneof![
         6 => (broker(), disk).prop_map(|(broker, disk)| Step::Start { broker, disk }),
         8 => broker().prop_map(|broker| Step::Beat { broker }),
         4 => broker().prop_map(|broker| Step::Fence { broker }),
         2 => broker().prop_map(|broker| Step::Leave { broker }),
-        1 => (broker(), any::<bool>()).prop_map(|(broker, stalled)| Step::Stall { broker, stalled }),
+        2 => (broker(), any::<bool>(), space)
+            .prop_map(|(broker, stalled, space)| Step::Stall { broker, stalled, space }),
         1 => (broker(), state, any::<bool>())
             .prop_map(|(broker, state, reopened)| Step::Directory { broker, state, reopened }),
         1 => broker().prop_map(|broker| Step::Unregister { broker }),
@@ -197,10 +200,10 @@ impl History {
                 epoch_of(&self.cluster, *broker)?;
                 self.cluster.beat(*broker, |beat| beat.want_shutdown = true)
             }
-            Step::Stall { broker, stalled } => {
+            Step::Stall { broker, stalled, space } => {
                 epoch_of(&self.cluster, *broker)?;
                 let age = Duration::from_secs(if *stalled { 3 } else { 0 });
-                self.cluster.beat(*broker, |beat| beat.oldest_unfinished_commit = age)
+                self.cluster.beat(*broker, |beat| (beat.oldest_unfinished_commit, beat.disk_space) = (age, *space))
             }
             Step::Fence { broker } => {
                 let epoch = epoch_of(&self.cluster, *broker)?;
