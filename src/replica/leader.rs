@@ -322,11 +322,12 @@ impl LeaderState {
             return None;
         }
         let floor = high_watermark.offset().max(self.epoch_start_offset);
-        let adding = self.followers.iter().find_map(|(id, follower)| {
+        let (adding, life) = self.followers.iter().find_map(|(id, follower)| {
             let in_sync = follower.fetched.is_some_and(|fetched| fetched.synced >= floor);
-            (in_sync && follower.is_eligible() && !self.isr.committed().contains(id)).then_some(*id)
+            let fits = in_sync && follower.is_eligible() && !self.isr.committed().contains(id);
+            fits.then_some((*id, follower.broker_epoch))
         })?;
-        self.isr = IsrState::PendingExpand { isr: self.isr.committed().clone(), adding };
+        self.isr = IsrState::PendingExpand { isr: self.isr.committed().clone(), adding, life };
         self.proposal()
     }
 
@@ -352,9 +353,11 @@ impl LeaderState {
     /// What is pending, as a request; sent again as long as its outcome is unknown.
     pub fn proposal(&self) -> Option<IsrProposal> {
         let isr = self.isr.proposed()?;
-        let epoch_of = |id: &NodeId| match self.followers.get(id) {
-            Some(follower) => follower.broker_epoch,
-            None => self.broker_epoch,
+        let epoch_of = |id: &NodeId| match (&self.isr, self.followers.get(id)) {
+            // The same at every try, whatever has registered since.
+            (IsrState::PendingExpand { adding, life, .. }, _) if adding == id => *life,
+            (_, Some(follower)) => follower.broker_epoch,
+            (_, None) => self.broker_epoch,
         };
         let isr = isr.iter().map(|id| (*id, epoch_of(id))).collect();
         Some(IsrProposal { leader_epoch: self.leader_epoch, partition_epoch: self.partition_epoch, isr })
@@ -475,6 +478,17 @@ mod tests {
         leader.follower_fetched(NodeId(3), 5, 5, 5, at(3));
         assert!(leader.advance(&mut hw, 5, 5, at(3)));
         assert_eq!(hw.offset(), 5);
+    }
+
+    #[test]
+    fn a_proposal_tried_again_vouched_for_a_later_life_of_its_member() {
+        let mut leader = leader(&[1, 2], 2);
+        leader.follower_fetched(NodeId(3), 0, 0, 0, at(1));
+        let first = leader.propose_expand(HighWatermark::default(), at(1)).expect("3 is caught up");
+        // Its disk was lost, and it has registered again, while the first try was on its way.
+        let anew = BrokerView { epoch: BrokerEpoch(99), eligible: true };
+        leader.update_brokers(&BTreeMap::from([(NodeId(3), anew)]));
+        assert_eq!(leader.proposal(), Some(first), "what has caught up is the earlier life");
     }
 
     #[test]
