@@ -11,6 +11,7 @@
 //! compared with the **minimal** one. So the replication quorum is a superset of the election quorum at every moment
 //! (KIP-497; Vanlightly's "replication quorum superset property").
 
+use crate::planted::planted;
 use rookery_raft::ids::{BrokerEpoch, NodeId};
 use std::collections::BTreeSet;
 
@@ -50,7 +51,11 @@ impl IsrState {
 
     /// Whether the high watermark must wait for this replica.
     pub fn in_maximal(&self, node: NodeId) -> bool {
-        self.committed().contains(&node) || matches!(self, Self::PendingExpand { adding, .. } if *adding == node)
+        match self {
+            Self::PendingExpand { adding, .. } if *adding == node => !planted!(IgnoreProposedMember),
+            Self::PendingShrink { removing, .. } if removing.contains(&node) => !planted!(IgnoreLeavingMember),
+            _ => self.committed().contains(&node),
+        }
     }
 
     /// The union of what is committed and what is proposed.

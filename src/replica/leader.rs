@@ -20,6 +20,7 @@
 
 use super::high_watermark::{HighWatermark, synced_by_all};
 use super::isr::IsrState;
+use crate::planted::planted;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -96,9 +97,9 @@ impl FollowerReplica {
     fn see_broker_epoch(&mut self, epoch: BrokerEpoch) -> bool {
         if epoch > self.broker_epoch {
             self.broker_epoch = epoch;
-            self.fetched = None;
+            self.fetched = self.fetched.filter(|_| planted!(CountEarlierLifeOfFollower));
         }
-        epoch == self.broker_epoch
+        epoch == self.broker_epoch || planted!(CountEarlierLifeOfFollower)
     }
 
     fn is_caught_up(&self, leader_end: i64, now: Duration, lag_max: Duration) -> bool {
@@ -137,8 +138,6 @@ pub struct LeaderState {
     lag_max: Duration,
     /// After a refusal no proposal is made before this.
     propose_not_before: Duration,
-    #[cfg(test)]
-    planted: Option<super::simulation::Planted>,
 }
 
 impl LeaderState {
@@ -168,20 +167,14 @@ impl LeaderState {
             min_insync_replicas: state.min_insync_replicas,
             lag_max,
             propose_not_before: Duration::ZERO,
-            #[cfg(test)]
-            planted: None,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn with_planted(self, planted: Option<super::simulation::Planted>, earlier: Option<&Self>) -> Self {
-        let mut term = Self { planted, ..self };
-        if let (Some(super::simulation::Planted::RememberAnotherTerm), Some(earlier)) = (planted, earlier) {
-            for (id, follower) in &mut term.followers {
-                follower.fetched = earlier.followers.get(id).and_then(|before| before.fetched);
-            }
+    pub(super) fn remember(&mut self, earlier: &Self) {
+        for (id, follower) in &mut self.followers {
+            follower.fetched = earlier.followers.get(id).and_then(|before| before.fetched);
         }
-        term
     }
 
     /// A newer registration of the same leader epoch: it decides whatever was pending.
@@ -270,9 +263,7 @@ impl LeaderState {
     /// A fetch that passed every epoch check and the divergence check at `wanted`.
     pub fn follower_fetched(&mut self, from: NodeId, wanted: i64, synced: i64, log_end: i64, now: Duration) {
         let Some(follower) = self.followers.get_mut(&from) else { return };
-        let synced = synced.min(wanted);
-        #[cfg(test)]
-        let synced = if self.planted == Some(super::simulation::Planted::CountUnsynced) { wanted } else { synced };
+        let synced = if planted!(CountUnsynced) { wanted } else { synced.min(wanted) };
         // Behind by less than one round trip is caught up: everything the leader had at the previous fetch is synced.
         if synced >= log_end {
             follower.last_caught_up = Some(now);
@@ -298,11 +289,7 @@ impl LeaderState {
 
     /// Moves the high watermark as far as the rules allow; `true` when it moved.
     pub fn advance(&self, high_watermark: &mut HighWatermark, own_synced: i64, log_end: i64, now: Duration) -> bool {
-        #[cfg(test)]
-        let under_min =
-            self.is_under_min_isr() && self.planted != Some(super::simulation::Planted::HighWatermarkBelowMinIsr);
-        #[cfg(not(test))]
-        let under_min = self.is_under_min_isr();
+        let under_min = self.is_under_min_isr() && !planted!(HighWatermarkBelowMinIsr);
         if under_min || !self.isr.committed().contains(&self.node) {
             return false;
         }
@@ -323,7 +310,8 @@ impl LeaderState {
         }
         let floor = high_watermark.offset().max(self.epoch_start_offset);
         let (adding, life) = self.followers.iter().find_map(|(id, follower)| {
-            let in_sync = follower.fetched.is_some_and(|fetched| fetched.synced >= floor);
+            let in_sync =
+                follower.fetched.is_some_and(|fetched| fetched.synced >= floor || planted!(ExpandBeforeCaughtUp));
             let fits = in_sync && follower.is_eligible() && !self.isr.committed().contains(id);
             fits.then_some((*id, follower.broker_epoch))
         })?;
@@ -355,7 +343,7 @@ impl LeaderState {
         let isr = self.isr.proposed()?;
         let epoch_of = |id: &NodeId| match (&self.isr, self.followers.get(id)) {
             // The same at every try, whatever has registered since.
-            (IsrState::PendingExpand { adding, life, .. }, _) if adding == id => *life,
+            (IsrState::PendingExpand { adding, life, .. }, _) if adding == id && !planted!(ProposeLaterLife) => *life,
             (_, Some(follower)) => follower.broker_epoch,
             (_, None) => self.broker_epoch,
         };

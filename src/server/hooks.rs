@@ -3,7 +3,7 @@
 use super::NodeClock;
 use crate::broker::BrokerHooks;
 use crate::replica::ReplicaManager;
-use crate::storage::{LogStore, StoreGeneration};
+use crate::storage::{self, LogStore, StoreGeneration};
 use parking_lot::Mutex;
 use rookery_raft::ids::BrokerEpoch;
 use rookery_raft::record::{Directory, DirectoryState};
@@ -47,11 +47,11 @@ impl DirectoryReports {
             return;
         }
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(storage::blocking(move || {
             if let Err(error) = store.acknowledge_log_lost() {
                 tracing::error!(%error, "the loss of synced data is reported again with the next start");
             }
-        });
+        }));
     }
 }
 
@@ -80,6 +80,6 @@ impl BrokerHooks for Hooks {
     }
 
     fn confirmed(&self, sent: Instant) {
-        self.replicas.heartbeat_answered(self.clock.at(sent.into_std()));
+        self.replicas.heartbeat_answered(self.clock.at(sent));
     }
 }

@@ -7,7 +7,7 @@
 use super::hooks::DirectoryReports;
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
-use crate::storage::{LogConfig, LogDirectory, LogStore, StorageError};
+use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ impl StoreKeeper {
         let mut failure = self.replicas.store_failure();
         loop {
             let failed = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 failed = failure.wait_for(Option::is_some) => failed.is_ok(),
             };
@@ -48,6 +49,7 @@ impl StoreKeeper {
                     told = self.tell(false).await;
                 }
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return,
                     () = sleep(RETRY) => {}
                 }
@@ -59,6 +61,7 @@ impl StoreKeeper {
             tracing::info!("the data directory is online again");
             while !self.tell(true).await {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return,
                     () = sleep(RETRY) => {}
                 }
@@ -68,7 +71,7 @@ impl StoreKeeper {
 
     async fn reopen(&self) -> Result<(), StorageError> {
         let (store, logs, now) = (self.store.clone(), self.logs.clone(), self.clock.wall_ms());
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = storage::blocking(move || {
             store.reopen()?;
             LogDirectory::open(store, logs, now)
         });

@@ -33,6 +33,7 @@
 //! [`StoreGeneration`](log_store::StoreGeneration). Logs of an older generation stay dead for ever.
 
 mod batch_header;
+mod blocking;
 pub mod error;
 pub mod leader_epoch_cache;
 pub mod log_class;
@@ -51,6 +52,9 @@ pub mod time_index;
 
 #[cfg(feature = "rocksdb")]
 pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore};
+pub(crate) use blocking::blocking;
+#[cfg(test)]
+pub(crate) use blocking::inline;
 pub use error::{AppendError, StorageError};
 pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
 pub use log_class::LogClass;

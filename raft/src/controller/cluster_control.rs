@@ -36,6 +36,7 @@ use super::{
 };
 use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartition};
 use crate::image::{BrokerRegistration, MetadataImage};
+use crate::planted::planted;
 use crate::record::{
     Directory, DirectoryState, METADATA_VERSION_FEATURE, MetadataRecord, PartitionRegistration, RegisterBroker,
 };
@@ -120,7 +121,7 @@ impl ClusterControl {
         epoch: BrokerEpoch,
     ) -> Result<&Arc<BrokerRegistration>, ControllerError> {
         let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
-        if broker.epoch() != epoch {
+        if broker.epoch() != epoch && !planted!(SkipBrokerEpochCheck) {
             return Err(ControllerError::StaleBrokerEpoch { id, current: broker.epoch(), given: epoch });
         }
         Ok(broker)
@@ -158,7 +159,7 @@ impl ClusterControl {
         let home = home_directory(&request.directories);
         records.extend(self.change_replicas_of(&after, request.id, |partition, builder| {
             let builder = replica_after_registration(partition, request.id, &request.directories, home, builder);
-            Some(builder.leave_isr(request.id))
+            Some(if planted!(RegistrationKeepsIsr) { builder } else { builder.leave_isr(request.id) })
         }));
         batch.push(records)?;
         self.sessions.insert(request.id, Session::new(epoch, now));
@@ -185,7 +186,7 @@ impl ClusterControl {
         session.last_contact = now;
         session.connection_closed = false;
         session.applied = session.applied.max(request.applied_offset);
-        let is_caught_up = request.applied_offset >= broker.registered_at;
+        let is_caught_up = request.applied_offset >= broker.registered_at || planted!(UnfenceBeforeCaughtUp);
         let mut response = BrokerHeartbeatResponse { is_caught_up, is_fenced: broker.fenced, should_shut_down: false };
         if request.want_shutdown {
             response.should_shut_down = self.leave(batch, &broker)?;
@@ -284,7 +285,8 @@ impl ClusterControl {
         let concerned =
             |partition: &PartitionRegistration| brokers.iter().any(|(id, _)| partition.replicas.contains(id));
         records.extend(self.change_partitions(&after, concerned, |_, builder| {
-            Some(brokers.iter().fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
+            let leaving = brokers.iter().filter(|_| !planted!(FenceKeepsIsr));
+            Some(leaving.fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
         }));
         let partitions = records.len() - brokers.len();
         batch.push(records)?;
@@ -369,7 +371,7 @@ impl ClusterControl {
                 _ => replica_after_registration(partition, id, &request.directories, home, builder),
             };
             let reopened = request.reopened.contains(&recorded) && partition.leader == id;
-            Some(if reopened { builder.new_leader_life() } else { builder })
+            Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })
         });
         records.extend(changes);
         batch.push(records)?;
@@ -426,8 +428,10 @@ fn replica_after_registration<'a>(
     match state_of(directories, recorded) {
         Some(DirectoryState::Online) => builder,
         Some(DirectoryState::Offline) => builder.leave_isr(id),
+        Some(DirectoryState::LogLost) if planted!(LogLostCounts) => builder,
         Some(DirectoryState::LogLost) => builder.log_lost(id),
         // The disk is another one: what was there is gone, and the replica begins anew in a directory that exists.
+        None if planted!(WipedDirectoryCounts) => builder.leave_isr(id).directory(id, home),
         None => builder.wiped(id).directory(id, home),
     }
 }
