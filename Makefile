@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test test-clients faults faults-gaps faults-check verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-check verify fix bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -21,6 +21,8 @@ cluster-clean: ## Stop the cluster and delete its data
 	@scripts/cluster clean
 test: setup ## Run all tests
 	@cargo test --workspace --locked
+sim: ## Run the simulations with many seeds (SEEDS=)
+	@ROOKERY_SIM_SEEDS=$(or $(SEEDS),2000) cargo test --locked --no-default-features --lib simulation
 test-clients: build ## Drive a real cluster with real Kafka clients
 	@scripts/setup clients && tests/clients/run
 root:

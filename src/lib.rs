@@ -51,8 +51,11 @@ pub mod gossip;
 pub mod handlers;
 pub mod net;
 pub mod peer;
+mod planted;
 pub mod replica;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", test))]
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod storage;
 pub mod telemetry;

@@ -24,9 +24,10 @@ use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::{BrokerRegistration, MetadataImage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than a fail-over of controller and leader on a busy machine; a cluster that cannot decide answers with what it has.
@@ -75,6 +76,7 @@ impl Departures {
     pub async fn follow(self: Arc<Self>, mut connections: broadcast::Receiver<PeerEvent>, stop: CancellationToken) {
         loop {
             let event = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 event = connections.recv() => event,
             };

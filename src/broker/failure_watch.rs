@@ -16,10 +16,10 @@ use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, Failur
 use rookery_raft::ids::{BrokerEpoch, NodeId};
 use rookery_raft::quorum::MetadataQuorum;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// Finer than any deadline of a case.
@@ -69,6 +69,8 @@ impl FailureWatch {
         let mut gossip_open = true;
         loop {
             let verdicts = tokio::select! {
+                // The clock before what others can make come often.
+                biased;
                 () = stop.cancelled() => return,
                 _ = tick.tick() => self.with(|watcher, now| watcher.tick(now)),
                 changed = leadership.changed() => {

@@ -192,6 +192,7 @@ impl Lifecycle {
                 return Some(id);
             }
             tokio::select! {
+                biased;
                 () = sleep(RETRY / 5) => {}
                 () = stop.cancelled() => return None,
             }
@@ -218,6 +219,7 @@ impl Lifecycle {
             };
             let asked = self.channel.ask(ControllerRequest::RegisterBroker(request), self.config.session);
             let answer = tokio::select! {
+                biased;
                 answer = asked => answer,
                 () = stop.cancelled() => return Ok(None),
             };
@@ -258,6 +260,7 @@ impl Lifecycle {
                 }
             }
             tokio::select! {
+                biased;
                 () = sleep(RETRY) => {}
                 () = stop.cancelled() => return Ok(None),
             }
@@ -272,6 +275,7 @@ impl Lifecycle {
         let mut answered = Instant::now();
         loop {
             tokio::select! {
+                biased;
                 _ = beat.tick() => {}
                 () = stop.cancelled(), if leave_by.is_none() => {
                     leave_by = Some(Instant::now() + self.config.leave_max);

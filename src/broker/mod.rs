@@ -43,8 +43,9 @@ use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::{BrokerRegistration, MetadataImage};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The metadata log as this node has it.
 pub trait Metadata: Send + Sync + 'static {
@@ -108,7 +109,7 @@ impl Broker {
             tokio::select! {
                 changed = images.changed() => if changed.is_err() { return image },
                 changed = doubts.changed() => if changed.is_err() { return image },
-                () = tokio::time::sleep_until(until.into()) => return images.borrow().clone(),
+                () = tokio::time::sleep_until(until) => return images.borrow().clone(),
             }
         }
     }

@@ -13,10 +13,11 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 // Datagrams read before timers are looked at again: a flood must not stop the clock.
@@ -26,11 +27,38 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 // After an error of the socket: how long until the next attempt.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
+/// Where datagrams come from and go to: a UDP socket, or what a simulation has in its place.
+pub trait DatagramSocket: Send + Sync + 'static {
+    /// Resolves when something may have arrived.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+    /// The next datagram that has arrived.
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+    /// Sends without waiting.
+    fn try_send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize>;
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl DatagramSocket for UdpSocket {
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+        UdpSocket::readable(self)
+    }
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        UdpSocket::try_recv_from(self, buffer)
+    }
+    fn try_send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        UdpSocket::try_send_to(self, bytes, to)
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        UdpSocket::local_addr(self)
+    }
+}
+
 /// What the gossip of one node needs.
 #[derive(Debug)]
-pub struct GossipConfig {
+pub struct GossipConfig<S = std::net::UdpSocket> {
     /// Where it listens: bound before there is anything to say, so that a port in use is noticed at start.
-    pub socket: std::net::UdpSocket,
+    pub socket: S,
     /// Who this node is. A port of 0 in its address stands for the socket's.
     pub identity: GossipIdentity,
     /// The cluster it belongs to: gossip starts after formation.
@@ -63,12 +91,23 @@ impl Gossip {
     /// # Errors
     /// The socket cannot be used.
     pub fn start(
-        mut config: GossipConfig,
+        config: GossipConfig,
         seeds: watch::Receiver<BTreeMap<NodeId, String>>,
         events: mpsc::Sender<GossipEvent>,
     ) -> io::Result<Self> {
-        config.socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(config.socket)?;
+        let GossipConfig { socket, identity, cluster_id, profile, seed } = config;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        Self::start_on(GossipConfig { socket, identity, cluster_id, profile, seed }, seeds, events)
+    }
+
+    /// [`start`](Self::start) on any socket.
+    pub(crate) fn start_on<S: DatagramSocket>(
+        mut config: GossipConfig<S>,
+        seeds: watch::Receiver<BTreeMap<NodeId, String>>,
+        events: mpsc::Sender<GossipEvent>,
+    ) -> io::Result<Self> {
+        let socket = config.socket;
         let address = socket.local_addr()?;
         if config.identity.address.port() == 0 {
             config.identity.address.set_port(address.port());
@@ -80,12 +119,12 @@ impl Gossip {
                 profile: config.profile,
                 seed: config.seed,
             },
-            Instant::now(),
+            now(),
         );
         let (view_sender, view) = watch::channel(Arc::new(MembershipView::default()));
         let (leaving, leaving_receiver) = watch::channel(false);
         let stop = CancellationToken::new();
-        let driver = Driver { swim, socket: Arc::new(socket), view: view_sender, events };
+        let driver = Driver { swim, socket, view: view_sender, events };
         let ended = CancellationToken::new();
         let resolver = Resolver::start(seeds, stop.clone(), ended.clone());
         let (driving, at_end) = (driver.run(resolver, leaving_receiver, stop.clone()), ended.clone().drop_guard());
@@ -132,14 +171,14 @@ impl Drop for Gossip {
     }
 }
 
-struct Driver {
+struct Driver<S> {
     swim: Swim,
-    socket: Arc<UdpSocket>,
+    socket: S,
     view: watch::Sender<Arc<MembershipView>>,
     events: mpsc::Sender<GossipEvent>,
 }
 
-impl Driver {
+impl<S: DatagramSocket> Driver<S> {
     async fn run(mut self, mut resolver: Resolver, mut leaving: watch::Receiver<bool>, stop: CancellationToken) {
         let mut buffer = vec![0u8; PACKET_MAX + 1];
         loop {
@@ -153,12 +192,12 @@ impl Driver {
                     Err(error) => self.pause(error).await,
                 },
                 () = sleep_until(due) => {}
-                Some(seeds) = resolver.resolved.recv() => self.swim.set_seeds(seeds, Instant::now()),
-                Ok(()) = leaving.changed() => self.swim.announce_leaving(Instant::now()),
+                Some(seeds) = resolver.resolved.recv() => self.swim.set_seeds(seeds, now()),
+                Ok(()) = leaving.changed() => self.swim.announce_leaving(now()),
             }
-            self.swim.handle_timers(Instant::now());
+            self.swim.handle_timers(now());
         }
-        self.swim.leave(Instant::now());
+        self.swim.leave(now());
         self.flush();
     }
 
@@ -167,7 +206,7 @@ impl Driver {
             match self.socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
                     counter!("rookery_gossip_received_bytes_total").increment(length as u64);
-                    if let Err(dropped) = self.swim.handle_datagram(&buffer[..length], Instant::now()) {
+                    if let Err(dropped) = self.swim.handle_datagram(&buffer[..length], now()) {
                         counter!("rookery_gossip_dropped_datagrams_total", "reason" => dropped.as_str()).increment(1);
                         tracing::debug!(%from, ?dropped, "gossip datagram dropped");
                     }
@@ -216,7 +255,12 @@ fn report(view: &MembershipView) {
     gauge!("rookery_gossip_distrust").set(f64::from(view.distrust));
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+/// The core takes the standard library's moments; the clock is the runtime's.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => pending().await,
@@ -255,6 +299,7 @@ impl Resolver {
                     }
                 }
                 tokio::select! {
+                    biased;
                     // Without a sender the names stay, and are still resolved.
                     Ok(()) = seeds.changed() => {}
                     () = tokio::time::sleep(RESOLVE_EVERY) => {}

@@ -69,7 +69,7 @@ mod report;
 mod simulation;
 mod swim;
 
-pub use driver::{Gossip, GossipConfig};
+pub use driver::{DatagramSocket, Gossip, GossipConfig};
 pub use identity::GossipIdentity;
 pub use membership::{GossipEvent, Liveness, MemberStatus, MembershipView};
 pub use packet::{Dropped, PACKET_MAX};

@@ -1,8 +1,8 @@
 //! Connections that opened and closed.
 
 use super::{Lane, PeerIdentity};
-use std::time::Instant;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// Who made the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl PeerEvents {
         self.0.subscribe()
     }
 
-    pub(super) fn send(&self, event: PeerEvent) {
+    pub(crate) fn send(&self, event: PeerEvent) {
         // No subscriber is no error: a node that is no controller has nobody to tell.
         let _ = self.0.send(event);
     }

@@ -66,6 +66,8 @@ pub use events::{ClosedReason, Direction, PeerEvent, PeerEvents};
 pub use hello::{VERSION_MAX, VERSION_MIN};
 pub use identity::{LocalIdentity, PeerIdentity};
 pub use lane::Lane;
+#[cfg(test)]
+pub(crate) use pool::Carrier;
 pub use pool::{Jitter, PeerPool};
 pub use probe::ProbeOutcome;
 pub use server::PeerServer;

@@ -18,17 +18,29 @@ use super::probe::{self, ProbeOutcome};
 use super::service::KIND_PING;
 use super::{AddressBook, Lane, LocalIdentity, PeerAddress, PeerConfig, PeerError, PeerEvents};
 use bytes::Bytes;
+#[cfg(test)]
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rookery_raft::ids::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Randomness for the delays between connects: uniform in `[0, 1)`.
 pub type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// What a simulation has in the place of sockets.
+#[cfg(test)]
+pub(crate) trait Carrier: Send + Sync {
+    /// One request and its response; the pool bounds the time.
+    fn call(&self, node: NodeId, lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, PeerError>>;
+    /// Asks whether the node's process is there; the pool bounds the time.
+    fn probe(&self, node: NodeId) -> BoxFuture<'static, ProbeOutcome>;
+}
 
 /// Calls to peers. A cheap handle.
 #[derive(Clone)]
@@ -45,6 +57,8 @@ struct Inner {
     closing: CancellationToken,
     abort: CancellationToken,
     tracker: TaskTracker,
+    #[cfg(test)]
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 struct Slot {
@@ -89,7 +103,22 @@ impl PeerPool {
             closing: CancellationToken::new(),
             abort: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            #[cfg(test)]
+            carrier: None,
         }))
+    }
+
+    /// A pool over something else than sockets.
+    #[cfg(test)]
+    pub(crate) fn carried_by(
+        identity: LocalIdentity,
+        book: AddressBook,
+        events: PeerEvents,
+        carrier: Arc<dyn Carrier>,
+    ) -> Self {
+        let Self(inner) = Self::new(identity, book, PeerConfig::default(), events, Arc::new(|| 0.5));
+        let inner = Arc::into_inner(inner).expect("nobody else has it yet");
+        Self(Arc::new(Inner { carrier: Some(carrier), ..inner }))
     }
 
     /// One request and its response. `segments` are written one after the other without being copied together; on
@@ -123,6 +152,11 @@ impl PeerPool {
         let Some(entry) = self.0.book.get(node) else {
             return ProbeOutcome::Failed(PeerError::NoAddress(node));
         };
+        #[cfg(test)]
+        if let Some(carrier) = &self.0.carrier {
+            let asked = tokio::time::timeout(timeout, carrier.probe(node)).await;
+            return asked.unwrap_or(ProbeOutcome::TimedOut);
+        }
         probe::probe(node, &entry, &self.0.identity.current(), &self.0.config, timeout).await
     }
 
@@ -161,6 +195,10 @@ impl PeerPool {
         kind: u16,
         segments: Vec<Bytes>,
     ) -> Result<Bytes, PeerError> {
+        #[cfg(test)]
+        if let Some(carrier) = &self.0.carrier {
+            return carrier.call(node, lane, kind, segments.concat().into()).await;
+        }
         let slot = self.slot(node, lane)?;
         let _permit = slot.in_flight.try_acquire().map_err(|_| PeerError::Overloaded)?;
         let connection = self.connection(&slot, node, lane).await?;

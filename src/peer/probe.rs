@@ -6,9 +6,10 @@ use super::service::KIND_PING;
 use super::{Lane, PeerAddress, PeerConfig, PeerError, PeerIdentity, Refusal};
 use rookery_raft::ids::NodeId;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// What asking showed. Each is evidence of its own weight; this room draws no conclusion.
 #[derive(Clone, Debug, PartialEq, Eq)]

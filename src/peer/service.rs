@@ -55,7 +55,7 @@ impl PeerServices {
         self
     }
 
-    pub(super) fn find(&self, lane: Lane, kind: u16) -> Option<&Arc<dyn PeerService>> {
+    pub(crate) fn find(&self, lane: Lane, kind: u16) -> Option<&Arc<dyn PeerService>> {
         let ((found_lane, _), (last, service)) = self.ranges.range(..=(lane, kind)).next_back()?;
         (*found_lane == lane && kind <= *last).then_some(service)
     }

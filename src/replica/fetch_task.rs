@@ -10,6 +10,7 @@ use super::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress}
 use super::partition::{Clock, Partition};
 use super::replica_service::Replicas;
 use crate::peer::{Lane, PeerPool};
+use crate::storage;
 use parking_lot::Mutex;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
 use std::future::pending;
@@ -61,6 +62,7 @@ impl FetchTask {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = stopped.cancelled() => {}
                 () = stream.run() => {}
             }
@@ -130,6 +132,7 @@ impl Stream {
             let idle = fetch.is_none() || progress.is_none();
             let due = self.fetcher.lock().next_due().filter(|_| idle);
             tokio::select! {
+                biased;
                 response = wait_for(&mut fetch) => {
                     fetch = None;
                     self.answered(response).await;
@@ -243,13 +246,8 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Partition) -> Result<T, ReplicaError> + Send + 'static,
 ) -> Result<T, ReplicaError> {
     let partition = Arc::clone(partition);
-    match tokio::task::spawn_blocking(move || work(&partition)).await {
-        Ok(result) => result,
-        // A bug; it ends the stream, and with it the node, where it can be seen.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The process is ending.
-        Err(_) => Err(ReplicaError::NotLeaderOrFollower),
-    }
+    // A panic ends the stream, and with it the node.
+    storage::blocking(move || work(&partition)).await.unwrap_or(Err(ReplicaError::NotLeaderOrFollower))
 }
 
 /// The future's result, or nothing for ever if there is none.

@@ -11,7 +11,8 @@
 //! compared with the **minimal** one. So the replication quorum is a superset of the election quorum at every moment
 //! (KIP-497; Vanlightly's "replication quorum superset property").
 
-use rookery_raft::ids::NodeId;
+use crate::planted::planted;
+use rookery_raft::ids::{BrokerEpoch, NodeId};
 use std::collections::BTreeSet;
 
 /// What the leader of a partition knows about its in-sync replicas.
@@ -28,6 +29,8 @@ pub enum IsrState {
         isr: BTreeSet<NodeId>,
         /// Who is proposed.
         adding: NodeId,
+        /// In which life it has caught up. A later one may have lost what was there: it is not what is proposed (KIP-903).
+        life: BrokerEpoch,
     },
     /// Lagging followers are proposed to leave.
     PendingShrink {
@@ -48,7 +51,11 @@ impl IsrState {
 
     /// Whether the high watermark must wait for this replica.
     pub fn in_maximal(&self, node: NodeId) -> bool {
-        self.committed().contains(&node) || matches!(self, Self::PendingExpand { adding, .. } if *adding == node)
+        match self {
+            Self::PendingExpand { adding, .. } if *adding == node => !planted!(IgnoreProposedMember),
+            Self::PendingShrink { removing, .. } if removing.contains(&node) => !planted!(IgnoreLeavingMember),
+            _ => self.committed().contains(&node),
+        }
     }
 
     /// The union of what is committed and what is proposed.
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn while_pending_the_larger_set_commits_and_the_smaller_one_counts() {
-        let expand = IsrState::PendingExpand { isr: set(&[1, 2]), adding: NodeId(3) };
+        let expand = IsrState::PendingExpand { isr: set(&[1, 2]), adding: NodeId(3), life: BrokerEpoch(13) };
         assert_eq!(expand.maximal(), set(&[1, 2, 3]));
         assert_eq!(expand.minimal_len(), 2);
         assert_eq!(expand.proposed(), Some(set(&[1, 2, 3])));

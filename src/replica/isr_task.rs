@@ -15,6 +15,7 @@
 
 use super::partition::Partition;
 use super::replica_service::Replicas;
+use crate::planted::planted;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rookery_raft::controller::{AlterPartitionRequest, ControllerError, IsrChange};
@@ -122,7 +123,7 @@ impl IsrQueue {
 
 /// What a refusal means for the proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Consequence {
+pub(super) enum Consequence {
     /// Newer metadata decides.
     Wait,
     /// The same again, a little later.
@@ -131,9 +132,10 @@ enum Consequence {
     TakeBack,
 }
 
-fn consequence(error: &ControllerError) -> Consequence {
+pub(super) fn consequence(error: &ControllerError) -> Consequence {
     use ControllerError::*;
     match error {
+        InvalidUpdateVersion | FencedLeaderEpoch if planted!(TakeBackStaleProposal) => Consequence::TakeBack,
         InvalidUpdateVersion
         | FencedLeaderEpoch
         | StaleBrokerEpoch { .. }

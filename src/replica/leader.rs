@@ -20,6 +20,7 @@
 
 use super::high_watermark::{HighWatermark, synced_by_all};
 use super::isr::IsrState;
+use crate::planted::planted;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -96,9 +97,9 @@ impl FollowerReplica {
     fn see_broker_epoch(&mut self, epoch: BrokerEpoch) -> bool {
         if epoch > self.broker_epoch {
             self.broker_epoch = epoch;
-            self.fetched = None;
+            self.fetched = self.fetched.filter(|_| planted!(CountEarlierLifeOfFollower));
         }
-        epoch == self.broker_epoch
+        epoch == self.broker_epoch || planted!(CountEarlierLifeOfFollower)
     }
 
     fn is_caught_up(&self, leader_end: i64, now: Duration, lag_max: Duration) -> bool {
@@ -137,8 +138,6 @@ pub struct LeaderState {
     lag_max: Duration,
     /// After a refusal no proposal is made before this.
     propose_not_before: Duration,
-    #[cfg(test)]
-    planted: Option<super::simulation::Planted>,
 }
 
 impl LeaderState {
@@ -168,20 +167,14 @@ impl LeaderState {
             min_insync_replicas: state.min_insync_replicas,
             lag_max,
             propose_not_before: Duration::ZERO,
-            #[cfg(test)]
-            planted: None,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn with_planted(self, planted: Option<super::simulation::Planted>, earlier: Option<&Self>) -> Self {
-        let mut term = Self { planted, ..self };
-        if let (Some(super::simulation::Planted::RememberAnotherTerm), Some(earlier)) = (planted, earlier) {
-            for (id, follower) in &mut term.followers {
-                follower.fetched = earlier.followers.get(id).and_then(|before| before.fetched);
-            }
+    pub(super) fn remember(&mut self, earlier: &Self) {
+        for (id, follower) in &mut self.followers {
+            follower.fetched = earlier.followers.get(id).and_then(|before| before.fetched);
         }
-        term
     }
 
     /// A newer registration of the same leader epoch: it decides whatever was pending.
@@ -198,6 +191,10 @@ impl LeaderState {
             follower.set_view(view);
             if joined && follower.last_caught_up.is_none() {
                 follower.last_caught_up = Some(now);
+            }
+            // The controller took it out: until it is heard of again, the high watermark does not wait for it.
+            if !in_isr && self.isr.committed().contains(id) {
+                follower.last_caught_up = None;
             }
         }
         self.isr = IsrState::Committed { isr: state.isr.clone() };
@@ -270,9 +267,7 @@ impl LeaderState {
     /// A fetch that passed every epoch check and the divergence check at `wanted`.
     pub fn follower_fetched(&mut self, from: NodeId, wanted: i64, synced: i64, log_end: i64, now: Duration) {
         let Some(follower) = self.followers.get_mut(&from) else { return };
-        let synced = synced.min(wanted);
-        #[cfg(test)]
-        let synced = if self.planted == Some(super::simulation::Planted::CountUnsynced) { wanted } else { synced };
+        let synced = if planted!(CountUnsynced) { wanted } else { synced.min(wanted) };
         // Behind by less than one round trip is caught up: everything the leader had at the previous fetch is synced.
         if synced >= log_end {
             follower.last_caught_up = Some(now);
@@ -298,11 +293,7 @@ impl LeaderState {
 
     /// Moves the high watermark as far as the rules allow; `true` when it moved.
     pub fn advance(&self, high_watermark: &mut HighWatermark, own_synced: i64, log_end: i64, now: Duration) -> bool {
-        #[cfg(test)]
-        let under_min =
-            self.is_under_min_isr() && self.planted != Some(super::simulation::Planted::HighWatermarkBelowMinIsr);
-        #[cfg(not(test))]
-        let under_min = self.is_under_min_isr();
+        let under_min = self.is_under_min_isr() && !planted!(HighWatermarkBelowMinIsr);
         if under_min || !self.isr.committed().contains(&self.node) {
             return false;
         }
@@ -322,11 +313,13 @@ impl LeaderState {
             return None;
         }
         let floor = high_watermark.offset().max(self.epoch_start_offset);
-        let adding = self.followers.iter().find_map(|(id, follower)| {
-            let in_sync = follower.fetched.is_some_and(|fetched| fetched.synced >= floor);
-            (in_sync && follower.is_eligible() && !self.isr.committed().contains(id)).then_some(*id)
+        let (adding, life) = self.followers.iter().find_map(|(id, follower)| {
+            let in_sync =
+                follower.fetched.is_some_and(|fetched| fetched.synced >= floor || planted!(ExpandBeforeCaughtUp));
+            let fits = in_sync && follower.is_eligible() && !self.isr.committed().contains(id);
+            fits.then_some((*id, follower.broker_epoch))
         })?;
-        self.isr = IsrState::PendingExpand { isr: self.isr.committed().clone(), adding };
+        self.isr = IsrState::PendingExpand { isr: self.isr.committed().clone(), adding, life };
         self.proposal()
     }
 
@@ -352,9 +345,11 @@ impl LeaderState {
     /// What is pending, as a request; sent again as long as its outcome is unknown.
     pub fn proposal(&self) -> Option<IsrProposal> {
         let isr = self.isr.proposed()?;
-        let epoch_of = |id: &NodeId| match self.followers.get(id) {
-            Some(follower) => follower.broker_epoch,
-            None => self.broker_epoch,
+        let epoch_of = |id: &NodeId| match (&self.isr, self.followers.get(id)) {
+            // The same at every try, whatever has registered since.
+            (IsrState::PendingExpand { adding, life, .. }, _) if adding == id && !planted!(ProposeLaterLife) => *life,
+            (_, Some(follower)) => follower.broker_epoch,
+            (_, None) => self.broker_epoch,
         };
         let isr = isr.iter().map(|id| (*id, epoch_of(id))).collect();
         Some(IsrProposal { leader_epoch: self.leader_epoch, partition_epoch: self.partition_epoch, isr })
@@ -475,6 +470,30 @@ mod tests {
         leader.follower_fetched(NodeId(3), 5, 5, 5, at(3));
         assert!(leader.advance(&mut hw, 5, 5, at(3)));
         assert_eq!(hw.offset(), 5);
+    }
+
+    /// Its disk hangs, or is full: waiting `replica.lag.time.max` for it would undo that it was taken out.
+    #[test]
+    fn a_member_that_the_controller_took_out_held_the_high_watermark() {
+        let mut leader = leader(&[1, 2, 3], 2);
+        let mut hw = HighWatermark::default();
+        leader.follower_fetched(NodeId(3), 0, 0, 0, at(1));
+        leader.follower_fetched(NodeId(2), 5, 5, 5, at(2));
+        assert!(!leader.advance(&mut hw, 5, 5, at(2)), "3 is a member");
+        let without = PartitionState { partition_epoch: PartitionEpoch(8), ..state(&[1, 2], 2) };
+        leader.update(&without, &brokers(), at(2));
+        assert!(leader.advance(&mut hw, 5, 5, at(2)));
+    }
+
+    #[test]
+    fn a_proposal_tried_again_vouched_for_a_later_life_of_its_member() {
+        let mut leader = leader(&[1, 2], 2);
+        leader.follower_fetched(NodeId(3), 0, 0, 0, at(1));
+        let first = leader.propose_expand(HighWatermark::default(), at(1)).expect("3 is caught up");
+        // Its disk was lost, and it has registered again, while the first try was on its way.
+        let anew = BrokerView { epoch: BrokerEpoch(99), eligible: true };
+        leader.update_brokers(&BTreeMap::from([(NodeId(3), anew)]));
+        assert_eq!(leader.proposal(), Some(first), "what has caught up is the earlier life");
     }
 
     #[test]

@@ -43,6 +43,11 @@ mod strays;
 #[cfg(test)]
 pub(crate) mod testing;
 
+#[cfg(test)]
+pub(crate) fn simulate(seed: u64) -> Result<(), crate::simulation::invariants::Violation> {
+    simulation::run(seed).map(drop)
+}
+
 pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 pub use error::ReplicaError;
 pub use fetch_session::{ConsumerFetch, FetchNews, FetchSessionCache};

@@ -41,6 +41,7 @@ use super::high_watermark::HighWatermark;
 use super::leader::{BrokerView, IsrProposal, LeaderState, PartitionState};
 use super::purgatory::{FetchWaiter, ProduceWaiter, Purgatory, PurgatoryLimit};
 use super::refused::RefusedProducers;
+use crate::planted::planted;
 use crate::storage::{LogListener, LogOffsets, PartitionLog, StorageError, StoreGeneration};
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::controller::DiskSpace;
@@ -83,8 +84,6 @@ pub struct ReplicaConfig {
     pub produce_purgatory: PurgatoryLimit,
     /// How many fetches may wait for records.
     pub fetch_purgatory: PurgatoryLimit,
-    #[cfg(test)]
-    pub(super) planted: Option<super::simulation::Planted>,
 }
 
 impl Default for ReplicaConfig {
@@ -94,8 +93,6 @@ impl Default for ReplicaConfig {
             lease: Duration::from_secs(3),
             produce_purgatory: PurgatoryLimit::new("produce", 100_000),
             fetch_purgatory: PurgatoryLimit::new("fetch", 100_000),
-            #[cfg(test)]
-            planted: None,
         }
     }
 }
@@ -236,6 +233,16 @@ pub(super) struct Replication {
     watched: Option<watch::Sender<i64>>,
     #[cfg(test)]
     earlier: Option<LeaderState>,
+}
+
+#[cfg(test)]
+impl Replication {
+    fn remembering(&self, mut term: LeaderState) -> LeaderState {
+        if let Some(earlier) = self.earlier.as_ref().filter(|_| planted!(RememberAnotherTerm)) {
+            term.remember(earlier);
+        }
+        term
+    }
 }
 
 /// One replica of one partition. See the module for its roles and locks.
@@ -390,10 +397,7 @@ impl Partition {
         now: Duration,
     ) -> Result<Applied, ReplicaError> {
         let resigned = role.resigned.is_some_and(|resigned| state.leader_epoch <= resigned);
-        #[cfg(test)]
-        let resigned =
-            resigned && self.context.config.planted != Some(super::simulation::Planted::LeadAgainAfterLostTail);
-        if resigned {
+        if resigned && !planted!(LeadAgainAfterLostTail) {
             role.role = Role::Offline;
             return Ok(Applied::Waits);
         }
@@ -404,10 +408,10 @@ impl Partition {
         let offsets = role.log.offsets();
         let me = (self.context.node, self.context.broker_epoch());
         let term = LeaderState::new(me, state, brokers, offsets.log_end, now, self.context.config.lag_max);
-        #[cfg(test)]
-        let term = term.with_planted(self.context.config.planted, self.replication.lock().earlier.as_ref());
         role.role = Role::Leader;
         let mut replication = self.replication.lock();
+        #[cfg(test)]
+        let term = replication.remembering(term);
         replication.following = None;
         replication.watched = None;
         // Waiting produces of an earlier term of ours stay: this log was never cut meanwhile, and their records are in it.
@@ -491,7 +495,8 @@ impl Partition {
         replication.leading = None;
         replication.watched = None;
         replication.following = following;
-        Waiting { produces: self.produces.lock().drain(), fetches: self.fetches.lock().drain() }
+        let produces = if planted!(KeepWaitersOfEndedTerm) { Vec::new() } else { self.produces.lock().drain() };
+        Waiting { produces, fetches: self.fetches.lock().drain() }
     }
 
     /// Moves the high watermark as far as it goes, proposes a caught-up follower, and lets go who waited. Whatever could
@@ -504,14 +509,8 @@ impl Partition {
             let mut replication = self.replication.lock();
             let Replication { high_watermark, leading, watched, .. } = &mut *replication;
             let Some(term) = leading.as_mut().filter(|term| term.leader_epoch() == leader_epoch) else { return };
-            #[cfg(test)]
-            let offsets = match self.context.config.planted {
-                Some(super::simulation::Planted::AckBeforeFsync) => {
-                    LogOffsets { synced_end: offsets.log_end, ..offsets }
-                }
-                _ => offsets,
-            };
-            let moved = term.advance(high_watermark, offsets.synced_end, offsets.log_end, now);
+            let own = if planted!(AckBeforeFsync) { offsets.log_end } else { offsets.synced_end };
+            let moved = term.advance(high_watermark, own, offsets.log_end, now);
             if let Some(watched) = watched {
                 watched.send_replace(high_watermark.offset());
             }

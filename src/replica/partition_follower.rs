@@ -5,6 +5,7 @@ use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
 use super::message::DivergingEpoch;
 use super::partition::{Partition, Role, RoleState, position};
+use crate::planted::planted;
 use crate::storage::{LogOffsets, PartitionLog};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
@@ -27,7 +28,7 @@ impl Partition {
     ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
         let LogOffsets { log_start, log_end, .. } = role.log.offsets();
-        if log_end != wanted {
+        if log_end != wanted && !planted!(AppendBeyondLogEnd) {
             return Err(ReplicaError::OffsetOutOfRange { offset: wanted, log_start, end: log_end });
         }
         let now_ms = self.context.clock.wall_ms();
@@ -68,8 +69,7 @@ impl Partition {
         diverging: DivergingEpoch,
     ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
-        #[cfg(test)]
-        if self.context.config.planted == Some(super::simulation::Planted::SkipTruncation) {
+        if planted!(SkipTruncation) {
             // Pretends: asks on from where the leader is, with the old tail in place.
             return Ok(FetchPosition { last_epoch: LeaderEpoch::NONE, ..position(&role.log) });
         }

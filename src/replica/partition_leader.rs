@@ -4,6 +4,7 @@ use super::error::ReplicaError;
 use super::message::{DivergingEpoch, FetchPartition, FetchedPartition};
 use super::partition::{Partition, Role, RoleState};
 use super::purgatory::DelayedProduce;
+use crate::planted::planted;
 use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
@@ -123,7 +124,7 @@ impl Partition {
             now_ms: self.context.clock.wall_ms(),
         };
         let info = role.log.append_as_leader(records, append)?;
-        let required = info.last_offset + 1;
+        let required = if planted!(AckDuplicateAtOnce) && info.duplicate { 0 } else { info.last_offset + 1 };
         let wait = match (how.acks, permit) {
             (RequiredAcks::None, _) => AckWait::None,
             (RequiredAcks::Leader, _) => AckWait::Synced(role.log.when_synced(required)),
@@ -158,6 +159,7 @@ impl Partition {
         check_epoch(role, current_leader_epoch)?;
         let stands =
             role.role == Role::Leader && self.with_leader(|term| self.context.stands(term, now)).unwrap_or(false);
+        let stands = stands || (planted!(IgnoreLease) && role.role == Role::Leader);
         if stands { Ok(()) } else { Err(ReplicaError::NotLeaderOrFollower) }
     }
 
@@ -173,7 +175,8 @@ impl Partition {
         let role = self.role.read();
         self.check_follower(&role, from, broker_epoch, asked.leader_epoch)?;
         let offsets = role.log.offsets();
-        if diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some()
+        let diverged = diverges(&role.log, asked.wanted, asked.last_fetched_epoch).is_some();
+        if (diverged && !planted!(SkipDivergenceCheck))
             || !(offsets.log_start..=offsets.log_end).contains(&asked.wanted)
         {
             return Ok(());
@@ -254,8 +257,11 @@ impl Partition {
         broker_epoch: BrokerEpoch,
         leader_epoch: LeaderEpoch,
     ) -> Result<(), ReplicaError> {
-        check_epoch(role, leader_epoch)?;
-        if role.role != Role::Leader || leader_epoch != role.leader_epoch {
+        let same_term = leader_epoch == role.leader_epoch || planted!(SkipEpochOfFollower);
+        if !same_term {
+            check_epoch(role, leader_epoch)?;
+        }
+        if role.role != Role::Leader || !same_term {
             return Err(ReplicaError::NotLeaderOrFollower);
         }
         let mut replication = self.replication.lock();

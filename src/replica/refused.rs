@@ -80,6 +80,11 @@ impl RefusedProducers {
             behind: 0,
         };
         let mut by_id = self.by_id.lock();
+        let earlier =
+            |known: &Refused| known.epoch == refused.epoch && is_after(known.first_sequence, refused.first_sequence);
+        if by_id.get(&header.producer_id).is_some_and(earlier) {
+            return;
+        }
         by_id.insert(header.producer_id, refused);
         if by_id.len() > PRODUCERS_MAX {
             by_id.pop_first();

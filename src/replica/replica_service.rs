@@ -8,7 +8,7 @@ use super::error::ReplicaError;
 use super::message::{FetchPartition, FetchedPartition, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress};
 use super::partition::{Partition, ReplicaContext};
 use super::replica_session::ReplicaSession;
-use crate::storage::ReadLimit;
+use crate::storage::{self, ReadLimit};
 use parking_lot::Mutex;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
 use std::collections::BTreeMap;
@@ -274,7 +274,7 @@ impl ReplicaService {
             let partitions = match self.collect(&slot, request.max_bytes as usize, false, force) {
                 Collected::OnDisk => {
                     let (service, slot, bytes) = (Arc::clone(self), Arc::clone(&slot), request.max_bytes as usize);
-                    let read = tokio::task::spawn_blocking(move || service.collect(&slot, bytes, true, force)).await;
+                    let read = storage::blocking(move || service.collect(&slot, bytes, true, force)).await;
                     read.unwrap_or(Collected::Answer(Vec::new()))
                 }
                 collected => collected,
@@ -284,13 +284,14 @@ impl ReplicaService {
                 return ReplicaFetchResponse { error: 0, session_id, partitions };
             }
             tokio::select! {
+                biased;
+                () = &mut deadline => force = true,
                 () = slot.wake.notified() => {
                     let current = self.sessions.lock().get(&slot.broker).is_some_and(|now| Arc::ptr_eq(now, &slot));
                     if !current {
                         return ReplicaFetchResponse::refused(&ReplicaError::FetchSessionNotFound);
                     }
                 }
-                () = &mut deadline => force = true,
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The node's clock.
 
 use crate::replica::Clock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// Time since the process began, and the wall clock for timestamps.
 #[derive(Debug, Clone, Copy)]

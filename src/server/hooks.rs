@@ -4,7 +4,7 @@ use super::NodeClock;
 use super::space_watch::SpaceReading;
 use crate::broker::BrokerHooks;
 use crate::replica::ReplicaManager;
-use crate::storage::{LogStore, StoreGeneration};
+use crate::storage::{self, LogStore, StoreGeneration};
 use parking_lot::Mutex;
 use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::BrokerEpoch;
@@ -50,11 +50,11 @@ impl DirectoryReports {
             return;
         }
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(storage::blocking(move || {
             if let Err(error) = store.acknowledge_log_lost() {
                 tracing::error!(%error, "the loss of synced data is reported again with the next start");
             }
-        });
+        }));
     }
 }
 
@@ -90,6 +90,6 @@ impl BrokerHooks for Hooks {
     }
 
     fn confirmed(&self, sent: Instant) {
-        self.replicas.heartbeat_answered(self.clock.at(sent.into_std()));
+        self.replicas.heartbeat_answered(self.clock.at(sent));
     }
 }

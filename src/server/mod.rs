@@ -24,15 +24,30 @@
 
 mod clock;
 mod hooks;
+#[cfg(feature = "rocksdb")]
 mod identity_check;
+#[cfg(feature = "rocksdb")]
 mod node;
 mod publishers;
+#[cfg(feature = "rocksdb")]
 mod quorum_keeper;
 mod space_watch;
 mod store_keeper;
+#[cfg(feature = "rocksdb")]
 mod view;
+#[cfg(feature = "rocksdb")]
 mod vital;
 
 pub use clock::NodeClock;
+#[cfg(feature = "rocksdb")]
 pub use node::{Node, StartError};
 pub use publishers::LatePublishers;
+
+/// What a simulated node is wired from.
+#[cfg(test)]
+pub(crate) mod simulated {
+    pub(crate) use super::hooks::{DirectoryReports, Hooks};
+    pub(crate) use super::publishers::Addresses;
+    pub(crate) use super::space_watch::SpaceReading;
+    pub(crate) use super::store_keeper::StoreKeeper;
+}

@@ -258,11 +258,13 @@ impl Node {
         let candidates = ControllerCandidates::new(candidates);
         match log {
             Some(log) => {
+                let synced = log.synced_commit();
                 let quorum = opening.voter(log).await?;
                 let keeper = QuorumKeeper {
                     quorum: quorum.clone(),
                     path: config.data_dir.clone(),
                     mark_interval: MARK_INTERVAL,
+                    synced,
                     controller: opening.controller(),
                     space: space.reading(),
                 };

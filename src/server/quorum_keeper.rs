@@ -14,8 +14,8 @@
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
 use super::space_watch::SpaceReading;
-use super::store_keeper::{RETRY, RETRY_MAX};
-use crate::storage::QuorumLog;
+use super::store_keeper::{RETRY, Steps};
+use crate::storage::{QuorumLog, SyncedCommit};
 use rookery_raft::controller::{Controller, ControllerConfig, DiskSpace};
 use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumStorageError};
 use std::future::pending;
@@ -34,6 +34,8 @@ pub struct QuorumKeeper {
     /// The data directory.
     pub path: PathBuf,
     pub mark_interval: Duration,
+    /// What this process has synced into the log.
+    pub synced: SyncedCommit,
     pub controller: ControllerConfig,
     pub space: watch::Receiver<SpaceReading>,
 }
@@ -50,6 +52,7 @@ impl QuorumKeeper {
 
     async fn keep(&self) -> String {
         let mut leadership = self.quorum.leadership();
+        let mut steps = Steps::default();
         loop {
             let failed =
                 async { leadership.wait_for(|l| l.failure.is_some()).await.ok().and_then(|l| l.failure.clone()) };
@@ -58,7 +61,7 @@ impl QuorumKeeper {
             metrics::gauge!("rookery_quorum_offline").set(1.0);
             tracing::error!(%error, "the metadata log is offline: this node takes no part in the metadata quorum");
             let observer = self.quorum.observe();
-            if let Err(why) = self.bring_back(error).await {
+            if let Err(why) = self.bring_back(error, &mut steps).await {
                 return why;
             }
             metrics::gauge!("rookery_quorum_offline").set(0.0);
@@ -71,18 +74,13 @@ impl QuorumKeeper {
         }
     }
 
-    async fn bring_back(&self, mut error: QuorumStorageError) -> Result<(), String> {
-        let mut wait = RETRY;
+    async fn bring_back(&self, mut error: QuorumStorageError, steps: &mut Steps) -> Result<(), String> {
         loop {
             // With a disk that hangs this takes as long as the disk does.
             self.quorum.stop().await;
-            sleep(wait).await;
-            if matches!(error, QuorumStorageError::DiskFull(_)) {
-                if self.space.borrow().level == DiskSpace::Reserve {
-                    continue;
-                }
-            } else {
-                wait = (wait * 2).min(RETRY_MAX);
+            sleep(steps.next()).await;
+            while matches!(error, QuorumStorageError::DiskFull(_)) && self.space.borrow().level == DiskSpace::Reserve {
+                sleep(RETRY).await;
             }
             match self.reopen().await {
                 Ok(()) => return Ok(()),
@@ -100,8 +98,8 @@ impl QuorumKeeper {
     }
 
     async fn reopen(&self) -> Result<(), QuorumStorageError> {
-        let (path, mark_interval) = (self.path.clone(), self.mark_interval);
-        let opened = tokio::task::spawn_blocking(move || QuorumLog::reopen(&path, mark_interval)).await;
+        let (path, mark_interval, known) = (self.path.clone(), self.mark_interval, self.synced.clone());
+        let opened = tokio::task::spawn_blocking(move || QuorumLog::reopen(&path, mark_interval, known)).await;
         let log = opened.map_err(|e| QuorumStorageError::Io(e.to_string()))??;
         let controller = Controller::new(self.controller.clone(), rand::random());
         match self.quorum.reopen(Box::new(log), controller).await {

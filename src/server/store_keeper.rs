@@ -20,12 +20,12 @@ use super::hooks::DirectoryReports;
 use super::space_watch::SpaceReading;
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
-use crate::storage::{LogConfig, LogDirectory, LogStore, StorageError};
+use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Watches the store of one data directory.
@@ -42,7 +42,26 @@ pub struct StoreKeeper {
 
 /// Between two attempts to open a store again, at first and at most.
 pub const RETRY: Duration = Duration::from_secs(2);
-pub const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait before a disk is tried again: longer each time, until it has gone well for as long as the longest wait.
+/// (A disk that opens and fails its next write would otherwise move leaderships to and fro every few seconds.)
+#[derive(Default)]
+pub struct Steps {
+    last: Option<(Duration, Instant)>,
+}
+
+impl Steps {
+    pub fn next(&mut self) -> Duration {
+        let now = Instant::now();
+        let wait = match self.last {
+            Some((wait, at)) if now.duration_since(at) < wait + RETRY_MAX => (wait * 2).min(RETRY_MAX),
+            _ => RETRY,
+        };
+        self.last = Some((wait, now));
+        wait
+    }
+}
 const TELL_MAX: Duration = Duration::from_secs(5);
 
 impl StoreKeeper {
@@ -51,14 +70,16 @@ impl StoreKeeper {
         let working = async {
             let mut failure = self.replicas.store_failure();
             let mut space = self.space.clone();
+            let mut steps = Steps::default();
             metrics::gauge!("rookery_storage_offline").set(0.0);
             loop {
                 let failed = async { failure.wait_for(Option::is_some).await.ok().and_then(|error| error.clone()) };
                 tokio::select! {
+                    biased;
                     failed = failed => {
                         let Some(error) = failed else { return };
                         metrics::gauge!("rookery_storage_offline").set(1.0);
-                        self.bring_back(error).await;
+                        self.bring_back(error, &mut steps).await;
                         metrics::gauge!("rookery_storage_offline").set(0.0);
                     }
                     changed = space.changed() => {
@@ -72,33 +93,24 @@ impl StoreKeeper {
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = working => {}
         }
     }
 
     /// The store has failed: until it is open again and the controller knows.
-    async fn bring_back(&mut self, mut error: StorageError) {
-        let mut wait = RETRY;
-        let (mut told, mut closed) = (false, false);
+    async fn bring_back(&mut self, mut error: StorageError, steps: &mut Steps) {
         loop {
-            // Said until it is heard: the controller leads elsewhere only once it knows.
-            if !told {
-                told = self.tell(false).await;
-            }
-            if !closed {
-                let store = self.store.clone();
-                // Why it was closed is known.
-                let _ = tokio::task::spawn_blocking(move || store.close()).await;
-                closed = true;
-            }
-            sleep(wait).await;
-            if matches!(error, StorageError::DiskFull(_)) {
-                if self.space.borrow().level == DiskSpace::Reserve {
-                    continue;
-                }
-            } else {
-                wait = (wait * 2).min(RETRY_MAX);
+            // With every attempt: the controller leads elsewhere only once it has heard it, and a registration meanwhile may have
+            // found the store online for a moment.
+            self.tell(false).await;
+            let store = self.store.clone();
+            // Why it was closed is known.
+            let _ = storage::blocking(move || store.close()).await;
+            sleep(steps.next()).await;
+            while matches!(error, StorageError::DiskFull(_)) && self.space.borrow().level == DiskSpace::Reserve {
+                sleep(RETRY).await;
             }
             match self.reopen().await {
                 Ok(()) => break,
@@ -116,7 +128,7 @@ impl StoreKeeper {
 
     async fn reopen(&self) -> Result<(), StorageError> {
         let (store, logs, now) = (self.store.clone(), self.logs.clone(), self.clock.wall_ms());
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = storage::blocking(move || {
             store.reopen()?;
             LogDirectory::open(store, logs, now)
         });

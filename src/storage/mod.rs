@@ -34,6 +34,7 @@
 //! [`StoreGeneration`](log_store::StoreGeneration). Logs of an older generation stay dead for ever.
 
 mod batch_header;
+mod blocking;
 pub mod disk_space;
 pub mod error;
 pub mod leader_epoch_cache;
@@ -52,7 +53,10 @@ pub mod tail_cache;
 pub mod time_index;
 
 #[cfg(feature = "rocksdb")]
-pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore};
+pub use self::rocksdb::{DataDirectory, QuorumLog, RocksDbConfig, RocksDbStore, SyncedCommit};
+pub(crate) use blocking::blocking;
+#[cfg(test)]
+pub(crate) use blocking::inline;
 pub use error::{AppendError, StorageError};
 pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
 pub use log_class::LogClass;

@@ -147,9 +147,10 @@ fn the_metadata_log_keeps_what_it_synced_through_a_full_disk() {
     assert!(matches!(met, QuorumStorageError::DiskFull(_)), "{met}");
     let after = log.write(&[append(synced)], Durability::Synced);
     assert!(matches!(after, Err(QuorumStorageError::Closed(_))), "never again on this open: {after:?}");
+    let synced_commit = log.synced_commit();
     drop(log);
     disk.drop_ballast();
-    let mut log = QuorumLog::reopen(&disk.data(), mark).unwrap();
+    let mut log = QuorumLog::reopen(&disk.data(), mark, synced_commit).unwrap();
     let (first, last) = log.load().unwrap().log.unwrap();
     assert!(first == 0 && last + 1 >= synced, "{synced} were synced, {first} to {last} are left");
     let next = last + 1;

@@ -35,8 +35,9 @@
 //! | stalled: its oldest commit is unfinished for too long | the same | are given up where another in-sync replica can lead |
 //!
 //! A replica that gave up its place may not take it again while its disk is full or stalled. Where nobody else can lead, it
-//! leads on: records can still be read there. When more than half of the brokers are full or stalled, it is not the brokers,
-//! and nobody leaves an ISR.
+//! leads on; and a full one is elected where nobody else can be: records can still be read there, and retention, which gives
+//! space back, runs where a leader is. When more than half of the brokers stall, or are full, it is not the brokers, and nobody
+//! leaves an ISR for that.
 //!
 //! What follows is looked for when a broker's disk changes and with every round of leader balancing
 //! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
@@ -49,6 +50,7 @@ use super::{
 };
 use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartition};
 use crate::image::{BrokerRegistration, MetadataImage};
+use crate::planted::planted;
 use crate::record::{
     Directory, DirectoryState, METADATA_VERSION_FEATURE, MetadataRecord, PartitionRegistration, RegisterBroker,
 };
@@ -145,7 +147,8 @@ impl ClusterControl {
         match image.cluster.broker(id).is_some_and(hosted) {
             false => Suitability::Unable,
             // A leader whom nobody could replace stays: no leader at all would be no better.
-            true if disk.is_out() && partition.leader != id => Suitability::Unable,
+            true if disk.stalled && partition.leader != id => Suitability::Unable,
+            true if disk.is_out() => Suitability::ReadOnly,
             true if disk == DiskCondition::default() => Suitability::Good,
             true => Suitability::LastResort,
         }
@@ -158,7 +161,7 @@ impl ClusterControl {
         epoch: BrokerEpoch,
     ) -> Result<&Arc<BrokerRegistration>, ControllerError> {
         let broker = image.cluster.broker(id).ok_or(ControllerError::BrokerIdNotRegistered(id))?;
-        if broker.epoch() != epoch {
+        if broker.epoch() != epoch && !planted!(SkipBrokerEpochCheck) {
             return Err(ControllerError::StaleBrokerEpoch { id, current: broker.epoch(), given: epoch });
         }
         Ok(broker)
@@ -196,7 +199,7 @@ impl ClusterControl {
         let home = home_directory(&request.directories);
         records.extend(self.change_replicas_of(&after, request.id, |partition, builder| {
             let builder = replica_after_registration(partition, request.id, &request.directories, home, builder);
-            Some(builder.leave_isr(request.id))
+            Some(if planted!(RegistrationKeepsIsr) { builder } else { builder.leave_isr(request.id) })
         }));
         batch.push(records)?;
         self.sessions.insert(request.id, Session::new(epoch, now));
@@ -223,7 +226,7 @@ impl ClusterControl {
         session.last_contact = now;
         session.connection_closed = false;
         session.applied = session.applied.max(request.applied_offset);
-        let is_caught_up = request.applied_offset >= broker.registered_at;
+        let is_caught_up = request.applied_offset >= broker.registered_at || planted!(UnfenceBeforeCaughtUp);
         let mut response = BrokerHeartbeatResponse { is_caught_up, is_fenced: broker.fenced, should_shut_down: false };
         if request.want_shutdown {
             response.should_shut_down = self.leave(batch, &broker)?;
@@ -299,15 +302,25 @@ impl ClusterControl {
         }
         let image = batch.image().clone();
         let active = image.cluster.brokers().filter(|b| b.is_active());
-        let (all, out) = active.fold((0, 0), |(all, out), b| (all + 1, out + usize::from(self.disk(b.id()).is_out())));
-        let most_are_out = out * 2 > all && all > 1;
-        if most_are_out {
-            tracing::warn!(out, all, "most brokers' disks hang or are full: nobody leaves an ISR for it");
+        let (all, stalled, full) = active.fold((0, 0, 0), |(all, stalled, full), b| {
+            let disk = self.disk(b.id());
+            (all + 1, stalled + usize::from(disk.stalled), full + usize::from(disk.space == DiskSpace::Reserve))
+        });
+        let are_most = |some: usize| some * 2 > all && all > 1;
+        let (most_stall, most_are_full) = (are_most(stalled), are_most(full));
+        if most_stall || most_are_full {
+            tracing::warn!(stalled, full, all, "most brokers' disks hang, or are full: nobody leaves an ISR for it");
         }
+        let must_go =
+            |disk: DiskCondition| (disk.stalled && !most_stall) || (disk.space == DiskSpace::Reserve && !most_are_full);
         let has_one = |partition: &PartitionRegistration| partition.replicas.iter().any(|r| concerned.contains(r));
         let records = self.change_partitions(&image, has_one, |partition, mut builder| {
-            for id in partition.isr.iter().copied().filter(|id| !most_are_out && self.disk(*id).is_out()) {
-                let other = |r: &NodeId| *r != id && self.suitability(&image, partition, *r) != Suitability::Unable;
+            for id in partition.isr.iter().copied().filter(|id| must_go(self.disk(*id))) {
+                let other = |r: &NodeId| {
+                    let suits = self.suitability(&image, partition, *r);
+                    *r != id
+                        && (suits >= Suitability::LastResort || (suits > Suitability::Unable && *r == partition.leader))
+                };
                 let replaceable = partition.isr.iter().any(other);
                 if replaceable && (self.disk(id).stalled || builder.can_spare(id)) {
                     builder = builder.leave_isr(id);
@@ -347,7 +360,8 @@ impl ClusterControl {
         let concerned =
             |partition: &PartitionRegistration| brokers.iter().any(|(id, _)| partition.replicas.contains(id));
         records.extend(self.change_partitions(&after, concerned, |_, builder| {
-            Some(brokers.iter().fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
+            let leaving = brokers.iter().filter(|_| !planted!(FenceKeepsIsr));
+            Some(leaving.fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
         }));
         let partitions = records.len() - brokers.len();
         batch.push(records)?;
@@ -432,7 +446,7 @@ impl ClusterControl {
                 _ => replica_after_registration(partition, id, &request.directories, home, builder),
             };
             let reopened = request.reopened.contains(&recorded) && partition.leader == id;
-            Some(if reopened { builder.new_leader_life() } else { builder })
+            Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })
         });
         records.extend(changes);
         batch.push(records)?;
@@ -489,8 +503,10 @@ fn replica_after_registration<'a>(
     match state_of(directories, recorded) {
         Some(DirectoryState::Online) => builder,
         Some(DirectoryState::Offline) => builder.leave_isr(id),
+        Some(DirectoryState::LogLost) if planted!(LogLostCounts) => builder,
         Some(DirectoryState::LogLost) => builder.log_lost(id),
         // The disk is another one: what was there is gone, and the replica begins anew in a directory that exists.
+        None if planted!(WipedDirectoryCounts) => builder.leave_isr(id).directory(id, home),
         None => builder.wiped(id).directory(id, home),
     }
 }

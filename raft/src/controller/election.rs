@@ -7,6 +7,7 @@
 //! Within ISR and within ELR a replica that suits well comes before a last resort; a last resort comes before nobody.
 
 use crate::ids::NodeId;
+use crate::planted::planted;
 use crate::record::ReplicaList;
 
 /// The kind of election.
@@ -25,10 +26,18 @@ pub enum Election {
 pub enum Suitability {
     /// It cannot: its broker is not active, or its directory not usable.
     Unable,
+    /// Only where nobody else can: nothing can be appended there for now, but what it holds is read, and retention gives
+    /// space back where a leader is.
+    ReadOnly,
     /// Only where nobody suits well: its disk is short of space, or hangs.
     LastResort,
     /// It can.
     Good,
+}
+
+impl Suitability {
+    /// From best to worst.
+    const ELECTABLE: [Self; 3] = [Self::Good, Self::LastResort, Self::ReadOnly];
 }
 
 /// Who won, and from where.
@@ -69,15 +78,15 @@ impl Election {
         };
         let first_of = |group: &ReplicaList| {
             let found = |least| replicas.iter().copied().find(|r| group.contains(r) && suits(*r) >= least);
-            found(Suitability::Good).or_else(|| found(Suitability::LastResort))
+            Suitability::ELECTABLE.into_iter().find_map(found)
         };
-        if let Some(winner) = in_sync(Suitability::Good).or_else(|| in_sync(Suitability::LastResort)) {
+        if let Some(winner) = Suitability::ELECTABLE.into_iter().find_map(in_sync) {
             return Winner::Isr(winner);
         }
         if let Some(winner) = first_of(elr) {
             return Winner::Elr(winner);
         }
-        if self == Election::Unclean {
+        if self == Election::Unclean || planted!(ElectOutsideIsr) {
             let guess = first_of(last_known_elr).or_else(|| first_of(replicas));
             if let Some(winner) = guess {
                 return Winner::Unclean(winner);

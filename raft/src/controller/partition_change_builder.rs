@@ -14,6 +14,7 @@
 
 use super::election::{Candidates, Election, Suitability, Winner};
 use crate::ids::{DirectoryId, NodeId, TopicId};
+use crate::planted::planted;
 use crate::record::{DirectoryList, LeaderRecoveryState, PartitionChange, PartitionRegistration, ReplicaList};
 
 /// Builds one change of one partition.
@@ -136,7 +137,11 @@ impl<'a> PartitionChangeBuilder<'a> {
         let leader = match winner {
             Winner::Isr(leader) => leader,
             Winner::Elr(leader) => {
-                self.isr = ReplicaList::from_slice(&[leader]);
+                if planted!(ElrWinnerJoinsOldIsr) {
+                    self.isr.push(leader);
+                } else {
+                    self.isr = ReplicaList::from_slice(&[leader]);
+                }
                 leader
             }
             Winner::Unclean(leader) => {
@@ -157,7 +162,7 @@ impl<'a> PartitionChangeBuilder<'a> {
     }
 
     fn elr_for(&self, isr: &ReplicaList, holders: &ReplicaList) -> ReplicaList {
-        if isr.len() >= self.min_isr {
+        if isr.len() >= self.min_isr && !planted!(ElrAboveMinIsr) {
             return ReplicaList::new();
         }
         holders.iter().copied().filter(|r| !isr.contains(r)).collect()
@@ -182,7 +187,7 @@ impl<'a> PartitionChangeBuilder<'a> {
         let old = self.old;
         let new_life = self.new_life && old.has_leader();
         let mut change = PartitionChange::new(self.topic_id, self.partition, old.partition_epoch.next());
-        if leader != old.leader || new_life {
+        if (leader != old.leader || new_life) && !planted!(LeaderWithoutNewEpoch) {
             change.leader_epoch = Some(old.leader_epoch.next());
         }
         change.leader = (leader != old.leader).then_some(leader);

@@ -10,6 +10,7 @@ use super::{
 use crate::ids::{BrokerEpoch, NodeId, TopicIdPartition, TopicPartition};
 use crate::image::MetadataImage;
 use crate::image::config_def::UNCLEAN_LEADER_ELECTION_ENABLE;
+use crate::planted::planted;
 use crate::record::{
     ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
 };
@@ -105,7 +106,7 @@ impl PartitionControl<'_> {
         change: &IsrChange,
     ) -> Result<(), ControllerError> {
         let invalid = |why: &str| Err(ControllerError::InvalidRequest(why.to_owned()));
-        if change.leader_epoch < partition.leader_epoch {
+        if change.leader_epoch < partition.leader_epoch && !planted!(SkipEpochsOfIsrChange) {
             return Err(ControllerError::FencedLeaderEpoch);
         }
         if change.leader_epoch > partition.leader_epoch {
@@ -114,7 +115,10 @@ impl PartitionControl<'_> {
         if partition.leader != leader {
             return invalid("only the leader changes the ISR");
         }
-        if change.partition_epoch != partition.partition_epoch {
+        if change.partition_epoch != partition.partition_epoch
+            && !planted!(SkipEpochsOfIsrChange)
+            && !planted!(SkipPartitionEpochOfIsrChange)
+        {
             return Err(ControllerError::InvalidUpdateVersion);
         }
         if !change.isr.iter().any(|(replica, _)| *replica == leader) {
@@ -147,14 +151,18 @@ impl PartitionControl<'_> {
     ) -> Result<(), ControllerError> {
         let refuse = |why: &str| Err(ControllerError::IneligibleReplica(replica, why.to_owned()));
         let Some(broker) = image.cluster.broker(replica) else { return refuse("it is not registered") };
-        if epoch != BrokerEpoch::UNKNOWN && epoch != broker.epoch() {
+        if epoch != BrokerEpoch::UNKNOWN && epoch != broker.epoch() && !planted!(SkipBrokerEpochOfMember) {
             return refuse("it has another broker epoch");
         }
         if epoch == BrokerEpoch::UNKNOWN && !partition.isr.contains(&replica) {
             return refuse("it joins without a broker epoch");
         }
-        // The leader of a partition nobody else can lead still leads it, whatever its disk does.
-        if replica != partition.leader && self.cluster.suitability(image, partition, replica) == Suitability::Unable {
+        // Who is in the ISR was left there by the controller itself, whatever its disk does: that is no reason to refuse
+        // others. Fenced brokers and those that leave are out of every ISR already.
+        if !partition.isr.contains(&replica)
+            && self.cluster.suitability(image, partition, replica) < Suitability::LastResort
+            && !planted!(FencedBrokerJoinsIsr)
+        {
             return refuse("it is fenced, shutting down, or its directory is offline, hangs, or is full");
         }
         Ok(())

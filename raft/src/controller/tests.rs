@@ -448,6 +448,30 @@ fn a_full_disk_leaves_the_isr_only_where_commits_go_on_without_it() {
     assert_eq!(cluster.partition(three).leader, NodeId(1), "its leaderships come back");
 }
 
+/// Retention and deletion of records run on leaders: without one nothing would ever give space back.
+#[test]
+fn when_all_disks_were_full_a_restart_left_partitions_without_a_leader() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let full = |beat: &mut BrokerHeartbeatRequest| beat.disk_space = DiskSpace::Reserve;
+    (1..=3).for_each(|broker| drop(cluster.beat(broker, full).expect("heartbeat")));
+    assert!(cluster.partition(id).has_leader());
+    let leader = cluster.partition(id).leader;
+    cluster.start(leader.0);
+    assert!(cluster.partition(id).has_leader(), "a full disk is read, and can be emptied");
+    assert!(cluster.partition(id).isr.len() >= 2, "nothing that is in sync is let go");
+}
+
+#[test]
+fn a_full_member_of_the_isr_kept_others_out() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    cluster.alter_isr(id, &[1, 2]).expect("broker 3 lags");
+    cluster.beat(2, |beat| beat.disk_space = DiskSpace::Reserve).expect("heartbeat");
+    assert_eq!(cluster.partition(id).isr, list(&[1, 2]), "min.insync.replicas would not be left");
+    cluster.alter_isr(id, &[1, 2, 3]).expect("broker 3 has caught up");
+}
+
 // ---- ISR ----
 
 #[test]

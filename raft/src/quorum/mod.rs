@@ -48,6 +48,8 @@ mod observer;
 mod publication;
 #[allow(clippy::module_inception)] // the handle is what the room is about
 mod quorum;
+#[cfg(any(test, feature = "testing"))]
+pub mod seeded_runtime;
 mod service;
 pub mod snapshot_store;
 mod standby;

@@ -28,7 +28,7 @@ use super::network::{Network, Peers};
 use super::observer::{MetadataObserver, ObserverConfig};
 use super::publication::Publication;
 use super::service::Service;
-use super::snapshot_store::SnapshotStore;
+use super::snapshot_store::{MemorySnapshots, SnapshotStore};
 use super::standby::Standby;
 use super::state_machine::{Snapshots, StateMachine};
 use super::storage::{MetaKey, QuorumStorage, QuorumStorageError, SavedState};
@@ -189,10 +189,12 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     /// Follows the metadata from outside, as a node without a vote does, into the same publishers and images: for while the disk is away,
     /// until the log itself has come as far again. `None` where nobody else votes, or no cluster is known.
     pub fn observe(&self) -> Option<MetadataObserver<Rt>> {
-        let Surroundings { config, snapshots, transport, publication, .. } = &self.inner.surroundings;
+        let Surroundings { config, transport, publication, .. } = &self.inner.surroundings;
         let cluster_id = self.status().cluster_id?;
         let observer = ObserverConfig { cluster_id: Some(cluster_id), ..config.observer() };
-        MetadataObserver::start(observer, transport.clone(), snapshots.clone(), vec![publication.clone()]).ok()
+        // A snapshot is gathered in memory: the disk is what failed.
+        let snapshots = Arc::new(MemorySnapshots::default());
+        MetadataObserver::start(observer, transport.clone(), snapshots, vec![publication.clone()]).ok()
     }
 
     fn run(&self) -> Arc<Run<Rt>> {

@@ -3,10 +3,10 @@
 //! Each round brings the high watermark as far as the two together allow, in whatever order they come. Nothing else happens in a
 //! round, so one that missed the other leaves it behind for good.
 
-use super::batches::batch;
 use super::controller::{Controller, MIN_INSYNC};
 use super::world::{Lone, PARTITION};
 use crate::replica::message::{FetchPartition, ReplicaFetchRequest, ReplicaProgress, SessionTurn};
+use crate::simulation::batches::batch;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId};
 use std::sync::Barrier;
 use std::thread;

@@ -1,9 +1,6 @@
 //! The cluster under simulation: what can happen next, chosen by the seed.
 
-use super::Planted;
-use super::batches::{batch, parse};
-use super::controller::{Controller, MIN_INSYNC};
-use super::oracle::{Oracle, Record};
+use super::controller::{Controller, MIN_INSYNC, directory};
 use crate::replica::error::ReplicaError;
 use crate::replica::fetcher::{FetchEvent, Fetcher, FetcherConfig};
 use crate::replica::leader::IsrProposal;
@@ -12,21 +9,27 @@ use crate::replica::partition::{Applied, Clock, Partition, PartitionEvents, Repl
 use crate::replica::partition_leader::{AckWait, AppendRequest, RequiredAcks};
 use crate::replica::purgatory::DelayedProduce;
 use crate::replica::replica_service::{Collected, ReplicaService, Replicas, SessionSlot};
+use crate::simulation::batches::{batch, read};
+use crate::simulation::invariants::{
+    PartitionInvariants, Record, Violation, candidate, logs_match, no_duplicate, stuck,
+};
 use crate::storage::memory_store::Fault;
 use crate::storage::{
-    AppendOrigin, LogClass, LogConfig, LogDirectory, LogStore, MemoryStore, ReadLimit, StorageError, TimestampType,
+    AppendOrigin, LogClass, LogConfig, LogDirectory, LogStore, MemoryStore, StorageError, TimestampType,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use rookery_raft::record::DirectoryState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use uuid::Uuid;
 
-pub(super) const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId::NONE, partition: 0 };
+pub(super) const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId(Uuid::from_u128(7)), partition: 0 };
 const PRODUCERS: usize = 3;
 
 struct SimClock(AtomicU64);
@@ -83,11 +86,24 @@ struct Parked {
     slot: Arc<SessionSlot>,
 }
 
+/// What a broker has to tell of its store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    Offline,
+    Reopened,
+}
+
 struct Node {
     id: NodeId,
     up: bool,
     /// The store under a running broker has failed and waits to be reopened.
     failed: bool,
+    /// What the controller has not been told of it.
+    untold: Option<Untold>,
+    /// Which of its disks it has.
+    disk_number: u32,
+    /// Its last try to change the ISR.
+    submission: u64,
     broker_epoch: BrokerEpoch,
     store: Arc<MemoryStore>,
     partition: Arc<Partition>,
@@ -100,14 +116,16 @@ struct Node {
     applied: usize,
     /// What is on its disk, kept while nothing can change there.
     disk: Option<(i64, Vec<Record>)>,
+    /// What went with its last disk: it was there when the broker said so.
+    gone: Vec<Record>,
 }
 
 enum Packet {
     Fetch { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
     Answer { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
     Progress { from: NodeId, to: NodeId, bytes: Bytes },
-    Alter { from: NodeId, epoch: BrokerEpoch, proposal: IsrProposal },
-    Refused { to: NodeId, epoch: BrokerEpoch, proposal: IsrProposal },
+    Alter { from: NodeId, epoch: BrokerEpoch, submission: u64, proposal: IsrProposal },
+    Refused { to: NodeId, epoch: BrokerEpoch, submission: u64, proposal: IsrProposal },
 }
 
 struct Producer {
@@ -128,6 +146,7 @@ pub struct Seen {
     isr_changes: u64,
     truncations: u64,
     lost_packets: u64,
+    lost_disks: u64,
 }
 
 impl Seen {
@@ -140,6 +159,7 @@ impl Seen {
         self.isr_changes += other.isr_changes;
         self.truncations += other.truncations;
         self.lost_packets += other.lost_packets;
+        self.lost_disks += other.lost_disks;
     }
 
     pub fn saw_everything(&self) -> bool {
@@ -152,6 +172,7 @@ impl Seen {
             self.isr_changes,
             self.truncations,
             self.lost_packets,
+            self.lost_disks,
         ];
         counts.iter().all(|count| *count > 0)
     }
@@ -160,7 +181,6 @@ impl Seen {
 pub struct World {
     rng: StdRng,
     clock: Arc<SimClock>,
-    planted: Option<Planted>,
     nodes: Vec<Node>,
     controller: Controller,
     network: Vec<Packet>,
@@ -168,8 +188,8 @@ pub struct World {
     producers: Vec<Producer>,
     next_value: u64,
     next_request: u64,
-    oracle: Oracle,
-    violation: Option<String>,
+    invariants: PartitionInvariants,
+    violation: Option<Violation>,
     seen: Seen,
     checked: (usize, usize),
     steps: u64,
@@ -181,7 +201,6 @@ fn open(
     store: &Arc<MemoryStore>,
     broker_epoch: BrokerEpoch,
     clock: &Arc<SimClock>,
-    planted: Option<Planted>,
 ) -> (Arc<Partition>, Arc<ReplicaContext>, Arc<Events>, ReplicaService) {
     let directory = LogDirectory::open(Arc::clone(store) as Arc<dyn LogStore>, LogConfig::default(), 0).expect("opens");
     let log = directory.get_or_create(PARTITION, LogClass::of(false, -1, -1)).expect("a log");
@@ -189,7 +208,6 @@ fn open(
     let config = ReplicaConfig {
         lag_max: Duration::from_millis(400),
         lease: Duration::from_secs(3600),
-        planted,
         ..ReplicaConfig::default()
     };
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
@@ -214,7 +232,7 @@ impl Lone {
         let clock = Arc::new(SimClock(AtomicU64::new(1000)));
         let store_clock = Arc::clone(&clock);
         let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
-        let (partition, context, _, service) = open(id, &store, BrokerEpoch(i64::from(id.0)), &clock, None);
+        let (partition, context, _, service) = open(id, &store, BrokerEpoch(i64::from(id.0)), &clock);
         store.commit();
         Self { store, partition, service, context }
     }
@@ -236,19 +254,22 @@ fn by_client() -> AppendRequest {
 }
 
 impl World {
-    pub fn new(seed: u64, planted: Option<Planted>) -> Self {
+    pub fn new(seed: u64) -> Self {
         let clock = Arc::new(SimClock(AtomicU64::new(1000)));
         let ids = [1, 2, 3].map(NodeId);
         let nodes = ids.map(|id| {
             let store_clock = Arc::clone(&clock);
             let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
             let broker_epoch = BrokerEpoch(i64::from(id.0));
-            let (partition, context, events, service) = open(id, &store, broker_epoch, &clock, planted);
+            let (partition, context, events, service) = open(id, &store, broker_epoch, &clock);
             store.commit();
             Node {
                 id,
                 up: true,
                 failed: false,
+                untold: None,
+                disk_number: 0,
+                submission: 0,
                 broker_epoch,
                 store,
                 partition,
@@ -260,6 +281,7 @@ impl World {
                 parked: Vec::new(),
                 applied: 0,
                 disk: None,
+                gone: Vec::new(),
             }
         });
         let producers =
@@ -267,7 +289,6 @@ impl World {
         let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
             clock,
-            planted,
             nodes: nodes.into(),
             controller: Controller::new(&ids),
             network: Vec::new(),
@@ -275,7 +296,7 @@ impl World {
             producers: producers.collect(),
             next_value: PRODUCERS as u64,
             next_request: 0,
-            oracle: Oracle::default(),
+            invariants: PartitionInvariants::default(),
             violation: None,
             seen: Seen::default(),
             checked: (0, 0),
@@ -305,6 +326,7 @@ impl World {
         self.steps += 1;
         let ms = self.rng.random_range(0..5);
         self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        self.controller.at(self.clock.now());
         let at = self.rng.random_range(0..3);
         match self.rng.random_range(0..1000) {
             0..150 => self.produce(),
@@ -320,8 +342,8 @@ impl World {
             900..955 => self.heartbeat(at),
             955..962 => self.check_lag(at),
             962..967 => self.fence(at),
-            967..969 => self.crash(at),
-            969..990 => self.restart(at),
+            967..970 => self.crash(at),
+            970..990 => self.restart(at),
             990..997 => self.fail_store(at),
             _ => self.time_out_fetch(at),
         }
@@ -437,7 +459,9 @@ impl World {
         let (from, epoch) = (self.nodes[at].id, self.nodes[at].broker_epoch);
         // The channel's promise: a later submission leaves no earlier one behind.
         self.network.retain(|packet| !matches!(packet, Packet::Alter { from: other, .. } if *other == from));
-        self.network.push(Packet::Alter { from, epoch, proposal });
+        self.next_request += 1;
+        self.nodes[at].submission = self.next_request;
+        self.network.push(Packet::Alter { from, epoch, submission: self.next_request, proposal });
     }
 
     fn deliver(&mut self) {
@@ -457,17 +481,17 @@ impl World {
                     self.answer_parked(Self::index(to), false);
                 }
             }
-            Packet::Alter { from, epoch, proposal } => match self.controller.alter_partition(from, epoch, &proposal) {
-                Ok(()) => self.seen.isr_changes += 1,
-                Err(true) => self.network.push(Packet::Refused { to: from, epoch, proposal }),
-                Err(false) => {}
-            },
-            Packet::Refused { to, epoch, proposal } => {
+            Packet::Alter { from, epoch, submission, proposal } => {
+                match self.controller.alter_partition(from, epoch, &proposal) {
+                    Ok(()) => self.seen.isr_changes += 1,
+                    Err(true) => self.network.push(Packet::Refused { to: from, epoch, submission, proposal }),
+                    Err(false) => {}
+                }
+            }
+            Packet::Refused { to, epoch, submission, proposal } => {
                 let node = &self.nodes[Self::index(to)];
-                let resubmitted =
-                    self.network.iter().any(|packet| matches!(packet, Packet::Alter { from, .. } if *from == to));
                 // An answer belongs to the last submission, or it is not listened to.
-                if node.up && node.broker_epoch == epoch && !resubmitted {
+                if node.up && node.broker_epoch == epoch && node.submission == submission {
                     node.partition.proposal_refused(proposal.leader_epoch, proposal.partition_epoch);
                 }
             }
@@ -580,7 +604,7 @@ impl World {
                 let disk = self.disk(at);
                 // One that learns of its election when others have been elected since commits nothing.
                 let current = self.controller.now().state.leader_epoch == entry.state.leader_epoch;
-                let complete = self.oracle.candidate(self.nodes[at].id, "elected", &disk);
+                let complete = candidate(&self.invariants, self.nodes[at].id, "elected", &disk);
                 if let (true, Err(violation)) = (current, complete) {
                     self.violation.get_or_insert(violation);
                 }
@@ -596,17 +620,16 @@ impl World {
             Ok(Applied::Waits) => node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION)),
             Ok(Applied::Nothing | Applied::StillLeader) => {}
             Err(error) => {
-                self.violation.get_or_insert(format!("{} cannot apply {entry:?}: {error}", self.nodes[at].id));
+                let what = format!("{} cannot apply {entry:?}: {error}", self.nodes[at].id);
+                self.violation.get_or_insert(stuck(what));
             }
         }
     }
 
     fn heartbeat(&mut self, at: usize) {
         let node = &self.nodes[at];
-        let caught_up =
-            node.applied > 0 && self.controller.log[node.applied - 1].brokers[&node.id].epoch == node.broker_epoch;
-        if node.up && !node.failed && caught_up {
-            self.controller.unfence(node.id, node.broker_epoch);
+        if node.up {
+            self.controller.heartbeat(node.id, node.broker_epoch, node.applied);
         }
     }
 
@@ -629,15 +652,15 @@ impl World {
         let node = &mut self.nodes[at];
         node.store.crash(kept);
         node.store.reopen().expect("reopens");
-        node.up = false;
+        (node.up, node.untold) = (false, None);
         node.fetchers.clear();
         node.in_flight.clear();
         // Its connections break, and whoever waits for an answer learns it.
         let parked = std::mem::take(&mut node.parked);
         node.disk = None;
-        let (clock, planted) = (Arc::clone(&self.clock), self.planted);
+        let clock = Arc::clone(&self.clock);
         let (id, epoch) = (node.id, node.broker_epoch);
-        (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock, planted);
+        (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock);
         for producer in &mut self.producers {
             if producer.waiting.as_ref().is_some_and(|(to, ..)| *to == at) {
                 producer.waiting = None;
@@ -653,13 +676,45 @@ impl World {
     fn restart(&mut self, at: usize) {
         let id = self.nodes[at].id;
         if !self.nodes[at].up {
-            let epoch = self.controller.register(id);
-            let (clock, planted) = (Arc::clone(&self.clock), self.planted);
+            let state = self.lose_disk(at);
+            let epoch = self.controller.register(id, directory(id, self.nodes[at].disk_number), state);
+            let clock = Arc::clone(&self.clock);
             let node = &mut self.nodes[at];
-            (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock, planted);
+            node.store.reopen().expect("reopens");
+            (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock);
             (node.up, node.broker_epoch, node.applied, node.disk) = (true, epoch, 0, None);
+        } else if self.nodes[at].untold.is_some() && self.chance(50) {
+            self.tell(at);
         } else if self.nodes[at].failed {
             self.reopen(at);
+        }
+    }
+
+    /// Now and then a dead broker comes back with an empty disk, if nothing committed goes with it: the old one under its id, which
+    /// has lost what was synced, or another one.
+    fn lose_disk(&mut self, at: usize) -> DirectoryState {
+        let id = self.nodes[at].id;
+        if self.healing || !self.chance(25) || !self.controller.can_spare(id) {
+            return DirectoryState::Online;
+        }
+        self.seen.lost_disks += 1;
+        self.nodes[at].gone = self.disk(at);
+        let store_clock = Arc::clone(&self.clock);
+        let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
+        self.nodes[at].store = store;
+        if self.chance(50) {
+            return DirectoryState::LogLost;
+        }
+        self.nodes[at].disk_number += 1;
+        DirectoryState::Online
+    }
+
+    /// As the store keeper does.
+    fn tell(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if let Some(untold) = node.untold.take() {
+            let disk = directory(node.id, node.disk_number);
+            self.controller.update_directory(node.id, node.broker_epoch, disk, untold == Untold::Reopened);
         }
     }
 
@@ -671,21 +726,24 @@ impl World {
         let log = directory.get_or_create(PARTITION, LogClass::of(false, -1, -1)).expect("a log");
         node.partition.store_reopened(log);
         node.disk = None;
-        node.failed = false;
+        (node.failed, node.untold) = (false, Some(Untold::Reopened));
         // Metadata known so far is applied again; the registration follows when it follows.
         let applied = node.applied;
         if applied > 0 {
             self.apply(at, applied);
         }
-        if self.chance(70) || self.healing {
-            self.register_again(at);
+        match self.chance(30) {
+            true => self.register_again(at),
+            false if self.chance(60) => self.tell(at),
+            false => {}
         }
     }
 
     fn register_again(&mut self, at: usize) {
-        let epoch = self.controller.register(self.nodes[at].id);
+        let disk = directory(self.nodes[at].id, self.nodes[at].disk_number);
+        let epoch = self.controller.register(self.nodes[at].id, disk, DirectoryState::Online);
         let node = &mut self.nodes[at];
-        node.broker_epoch = epoch;
+        (node.broker_epoch, node.untold) = (epoch, None);
         node.context.set_broker_epoch(epoch);
         // Fetchers speak under the epoch they were made with.
         node.fetchers.clear();
@@ -736,7 +794,7 @@ impl World {
                     self.producers[at].waiting = None;
                 }
                 Some(Err(error)) => {
-                    self.violation.get_or_insert(format!("a produce ended with {error}"));
+                    self.violation.get_or_insert(stuck(format!("a produce ended with {error}")));
                 }
             }
         }
@@ -745,8 +803,9 @@ impl World {
     fn acknowledged(&mut self, at: usize, offset: i64) {
         self.seen.acks += 1;
         let value = self.producers[at].value;
-        let copies = (0..3).filter(|node| self.disk(*node).iter().any(|(o, _, v)| (*o, *v) == (offset, value))).count();
-        if let Err(violation) = self.oracle.acknowledged(value, offset, copies, MIN_INSYNC) {
+        let holds = |records: &[Record]| records.iter().any(|(o, _, v)| (*o, *v) == (offset, value));
+        let copies = (0..3).filter(|node| holds(&self.disk(*node)) || holds(&self.nodes[*node].gone)).count();
+        if let Err(violation) = self.invariants.acked.acknowledged(value, offset, copies, MIN_INSYNC) {
             self.violation.get_or_insert(violation);
         }
         let producer = &mut self.producers[at];
@@ -769,7 +828,7 @@ impl World {
             Event::Proposal(proposal) => self.submit(at, proposal),
             Event::StoreFailed => {
                 node.partition.store_failed();
-                node.failed = true;
+                (node.failed, node.untold) = (true, Some(Untold::Offline));
                 node.fetchers.values_mut().for_each(|fetcher| fetcher.stop(PARTITION));
             }
         }
@@ -791,24 +850,24 @@ impl World {
     }
 
     /// What must hold after every step.
-    pub fn check(&mut self) -> Result<(), String> {
+    pub fn check(&mut self) -> Result<(), Violation> {
         if let Some(violation) = self.violation.take() {
-            return Err(format!("step {}: {violation}", self.steps));
+            return Err(violation);
         }
         for at in 0..3 {
             let node = &self.nodes[at];
             if let (true, (Role::Leader, epoch)) = (node.up, node.partition.role()) {
                 let high_watermark = node.partition.high_watermark();
-                let from = self.oracle.committed.last_key_value().map_or(0, |(last, _)| (*last - 8).max(0));
+                let from = self.invariants.committed.all().last_key_value().map_or(0, |(last, _)| (*last - 8).max(0));
                 let log = node.partition.log();
                 let below = if from < high_watermark { read(&log, from, high_watermark) } else { Vec::new() };
                 let id = node.id;
-                self.oracle
-                    .visible(id, epoch, high_watermark, &below)
-                    .map_err(|e| format!("step {}: {e}", self.steps))?;
+                self.invariants.single_leader.leads(id, epoch)?;
+                self.invariants.high_watermarks.at(id, epoch, high_watermark)?;
+                self.invariants.committed.visible(id, &below)?;
             }
         }
-        let state = (self.controller.log.len(), self.oracle.committed.len());
+        let state = (self.controller.log.len(), self.invariants.committed.all().len());
         if state != self.checked {
             self.checked = state;
             let entry = self.controller.now().clone();
@@ -816,14 +875,12 @@ impl World {
                 let at = Self::index(*id);
                 if !self.nodes[at].failed {
                     let disk = self.disk(at);
-                    self.oracle
-                        .candidate(*id, "in ISR or ELR", &disk)
-                        .map_err(|e| format!("step {}: {e}", self.steps))?;
+                    candidate(&self.invariants, *id, "in ISR or ELR", &disk)?;
                 }
             }
         }
         if self.steps.is_multiple_of(64) {
-            Oracle::logs_match(&self.logs()).map_err(|e| format!("step {}: {e}", self.steps))?;
+            logs_match(&self.logs())?;
         }
         Ok(())
     }
@@ -839,19 +896,16 @@ impl World {
     }
 
     /// Everything works from now on: all must come together again, and every producer must get its answer.
-    pub fn heal(&mut self) -> Result<(), String> {
+    pub fn heal(&mut self) -> Result<(), Violation> {
         self.healing = true;
         for at in 0..3 {
-            self.restart(at);
-            let registered = self.controller.now().brokers[&self.nodes[at].id].epoch == self.nodes[at].broker_epoch;
-            let (role, _) = self.nodes[at].partition.role();
-            if registered && role == Role::Offline {
-                // A reopened store that had not registered again yet.
-                self.register_again(at);
+            while !self.nodes[at].up || self.nodes[at].failed || self.nodes[at].untold.is_some() {
+                self.restart(at);
             }
         }
         for _ in 0..3000 {
             self.clock.0.fetch_add(5, Ordering::Relaxed);
+            self.controller.at(self.clock.now());
             self.steps += 1;
             for at in 0..3 {
                 self.apply_some(at);
@@ -876,12 +930,12 @@ impl World {
         }
         let roles: Vec<_> =
             self.nodes.iter().map(|node| (node.partition.role(), node.partition.log().offsets())).collect();
-        Err(format!("stuck after healing: {:?} {roles:?}", self.controller.now()))
+        Err(stuck(format!("after healing: {:?} {roles:?}", self.controller.now())))
     }
 
     /// Values that must have been acknowledged in the end: whatever was begun before the healing, and one more each.
     fn target(&self) -> u64 {
-        self.oracle.acked.len() as u64 / 2
+        self.invariants.acked.len() as u64 / 2
     }
 
     fn is_whole(&self) -> bool {
@@ -890,31 +944,19 @@ impl World {
         whole && ends.iter().all(|end| *end == ends[0]) && self.producers.iter().all(|p| p.waiting.is_none())
     }
 
-    fn final_checks(&mut self) -> Result<(), String> {
+    fn final_checks(&mut self) -> Result<(), Violation> {
         let logs = self.logs();
-        Oracle::logs_match(&logs)?;
+        logs_match(&logs)?;
         for (node, log) in &logs {
-            self.oracle.candidate(*node, "at the end", log)?;
-            Oracle::no_duplicates(log)?;
+            candidate(&self.invariants, *node, "at the end", log)?;
+            no_duplicate(log)?;
             if *log != logs[0].1 {
-                return Err(format!("the logs of {node} and {} differ at the end", logs[0].0));
+                return Err(Violation::new(
+                    "one_value",
+                    format!("the logs of {node} and {} differ at the end", logs[0].0),
+                ));
             }
         }
         Ok(())
     }
-}
-
-fn read(log: &Arc<crate::storage::PartitionLog>, from: i64, to: i64) -> Vec<Record> {
-    let mut records = Vec::new();
-    let mut at = from.max(log.offsets().log_start);
-    while at < to {
-        let limit = ReadLimit { max_bytes: 1 << 20, at_least_one: true };
-        let found = log.read(at, to, limit).expect("the memory twin reads");
-        if found.batches.is_empty() {
-            break;
-        }
-        records.extend(found.batches.iter().map(parse));
-        at = found.next_offset;
-    }
-    records
 }

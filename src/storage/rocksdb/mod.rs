@@ -54,5 +54,5 @@ mod witness;
 mod write_batch;
 
 pub use data_directory::{DataDirectory, DirectoryError};
-pub use quorum_log::QuorumLog;
+pub use quorum_log::{QuorumLog, SyncedCommit};
 pub use store::{OpenError, RocksDbConfig, RocksDbStore};

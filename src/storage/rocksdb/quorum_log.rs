@@ -23,11 +23,22 @@ use ::rocksdb::{
 use bytes::Bytes;
 use rookery_raft::quorum::{Durability, LogWrite, MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const FORMAT: u8 = 1;
 const FORMAT_KEY: &[u8] = b"f";
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
+
+/// The number of the last commit of a metadata log that was synced by this process.
+#[derive(Clone, Debug, Default)]
+pub struct SyncedCommit(Arc<AtomicU64>);
+
+fn is_there(quorum: &Path) -> Result<bool, QuorumStorageError> {
+    let current = quorum.join("log").join("CURRENT");
+    current.try_exists().map_err(|e| QuorumStorageError::Io(format!("{}: {e}", current.display())))
+}
 
 /// The metadata log of one node. Dropping it closes it.
 pub struct QuorumLog {
@@ -36,6 +47,7 @@ pub struct QuorumLog {
     synced: u64,
     marked: SyncMarkHandle,
     mark: Option<SyncMarkWriter>,
+    known: SyncedCommit,
     /// After a failed write nothing is known about the disk: no further write on this open.
     failed: Option<QuorumStorageError>,
 }
@@ -44,28 +56,40 @@ impl QuorumLog {
     /// Opens the log of a node, or makes it. Fails with `Lost` where synced data is missing, or the whole log. Blocks.
     pub fn open(directory: &mut DataDirectory, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
         let path = directory.path().join("quorum");
-        if directory.has_had(Part::MetadataLog) && !path.join("log").join("CURRENT").exists() {
+        if directory.has_had(Part::MetadataLog) && !is_there(&path)? {
             return Err(QuorumStorageError::Lost(format!("{} is gone", path.join("log").display())));
         }
-        let log = Self::open_at(&path, mark_interval)?;
+        let log = Self::open_at(&path, mark_interval, SyncedCommit::default())?;
         directory.keep_part(Part::MetadataLog).map_err(|e| QuorumStorageError::Io(e.to_string()))?;
         Ok(log)
     }
 
-    /// Opens the log of a node's data directory again, in the process that has had it open and still holds the directory. Blocks.
-    pub fn reopen(data_directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
+    /// Opens the log of a node's data directory again, in the process that has had it open and still holds the directory. What
+    /// this process has synced must be there, whatever the witnesses on that disk have come to say. Blocks.
+    pub fn reopen(
+        data_directory: &Path,
+        mark_interval: Duration,
+        known: SyncedCommit,
+    ) -> Result<Self, QuorumStorageError> {
         let path = data_directory.join("quorum");
-        if !path.join("log").join("CURRENT").exists() {
+        if !is_there(&path)? {
             return Err(QuorumStorageError::Lost(format!("{} is gone", path.join("log").display())));
         }
-        Self::open_at(&path, mark_interval)
+        Self::open_at(&path, mark_interval, known)
     }
 
-    fn open_at(directory: &Path, mark_interval: Duration) -> Result<Self, QuorumStorageError> {
+    /// The last commit that this process has synced, kept up by this open and those after it.
+    pub fn synced_commit(&self) -> SyncedCommit {
+        self.known.clone()
+    }
+
+    fn open_at(directory: &Path, mark_interval: Duration, known: SyncedCommit) -> Result<Self, QuorumStorageError> {
         let io = |error| quorum_error(witness::io_error(error));
         std::fs::create_dir_all(directory).map_err(io)?;
         let database = directory.join("log");
-        let witnessed = witness::open(&directory.join("sync.mark"), &database, || open_database(&database));
+        let synced_here = known.0.load(Ordering::Acquire);
+        let mark = directory.join("sync.mark");
+        let witnessed = witness::open(&mark, &database, synced_here, || open_database(&database));
         let witnessed = witnessed.map_err(quorum_error)?;
         if witnessed.lost {
             let (found, named) = (witnessed.recovered, witnessed.mark.commit());
@@ -83,7 +107,8 @@ impl QuorumLog {
         }
         let mark = SyncMarkWriter::start(mark, mark_interval).map_err(io)?;
         let marked = mark.handle();
-        Ok(Self { db, commit, synced: commit, marked, mark: Some(mark), failed: None })
+        known.0.fetch_max(commit, Ordering::AcqRel);
+        Ok(Self { db, commit, synced: commit, marked, mark: Some(mark), known, failed: None })
     }
 
     fn write_batch(&self, writes: &[LogWrite]) -> WriteBatch {
@@ -184,6 +209,7 @@ impl QuorumStorage for QuorumLog {
         if durability == Durability::Synced {
             self.synced = self.commit;
             self.marked.synced(self.synced);
+            self.known.0.fetch_max(self.synced, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -234,7 +260,7 @@ mod tests {
     const NO_MARK: Duration = Duration::from_secs(3600);
 
     fn open(path: &Path) -> QuorumLog {
-        QuorumLog::open_at(path, NO_MARK).unwrap()
+        QuorumLog::open_at(path, NO_MARK, SyncedCommit::default()).unwrap()
     }
     fn append(index: u64) -> LogWrite {
         LogWrite::Append { index, entry: Bytes::from(vec![1; 1000]) }
@@ -275,7 +301,7 @@ mod tests {
             std::fs::write(image.path().join("log").join(path.file_name().unwrap()), bytes).unwrap();
         }
         for _ in 0..2 {
-            let refused = QuorumLog::open_at(image.path(), NO_MARK).err().expect("refused");
+            let refused = QuorumLog::open_at(image.path(), NO_MARK, SyncedCommit::default()).err().expect("refused");
             assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
         }
     }
@@ -299,13 +325,28 @@ mod tests {
         let mut directory = DataDirectory::open(temp.path(), rookery_raft::ids::NodeId(1)).unwrap();
         let mut log = QuorumLog::open(&mut directory, NO_MARK).unwrap();
         log.write(&[append(0)], Durability::Synced).unwrap();
-        assert!(QuorumLog::reopen(temp.path(), NO_MARK).is_err(), "it is still open");
+        let synced = log.synced_commit();
+        assert!(QuorumLog::reopen(temp.path(), NO_MARK, synced.clone()).is_err(), "it is still open");
         drop(log);
-        let mut log = QuorumLog::reopen(temp.path(), NO_MARK).unwrap();
+        let mut log = QuorumLog::reopen(temp.path(), NO_MARK, synced.clone()).unwrap();
         assert_eq!(log.load().unwrap().log, Some((0, 0)));
         drop(log);
         std::fs::remove_dir_all(temp.path().join("quorum")).unwrap();
-        let refused = QuorumLog::reopen(temp.path(), NO_MARK).err().expect("refused");
+        let refused = QuorumLog::reopen(temp.path(), NO_MARK, synced).err().expect("refused");
+        assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
+    }
+
+    /// The mark is up to its interval old, and a WAL whose tail cannot be read looks like one that ends there.
+    #[test]
+    fn a_log_reopened_without_what_this_process_had_synced_voted_twice() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(temp.path(), rookery_raft::ids::NodeId(1)).unwrap();
+        let mut log = QuorumLog::open(&mut directory, NO_MARK).unwrap();
+        log.write(&[append(0)], Durability::Synced).unwrap();
+        let synced = log.synced_commit();
+        drop(log);
+        synced.0.fetch_add(1, Ordering::AcqRel); // as if one more had been synced, of which the disk knows nothing
+        let refused = QuorumLog::reopen(temp.path(), NO_MARK, synced).err().expect("refused");
         assert!(matches!(refused, QuorumStorageError::Lost(_)), "{refused}");
     }
 

@@ -97,6 +97,8 @@ pub struct RocksDbStore {
     generation: AtomicU64,
     next_partition: AtomicU32,
     log_lost: AtomicBool,
+    /// The last commit that an earlier open in this process has synced.
+    synced_here: AtomicU64,
     open: RwLock<Option<Open>>,
     queue: Mutex<Option<(StoreGeneration, Arc<CommitQueue>)>>,
     threads: Mutex<Option<Threads>>,
@@ -115,6 +117,7 @@ impl RocksDbStore {
             generation: AtomicU64::new(0),
             next_partition: AtomicU32::new(0),
             log_lost: AtomicBool::new(false),
+            synced_here: AtomicU64::new(0),
             open: RwLock::new(None),
             queue: Mutex::new(None),
             threads: Mutex::new(None),
@@ -146,13 +149,15 @@ impl RocksDbStore {
     /// Opens the database, judges what was recovered, starts the threads.
     fn start(&self) -> Result<(), StorageError> {
         let path = self.database();
-        let all_gone = self.directory.has_had(Part::PartitionLogs) && !path.join("CURRENT").exists();
+        let is_there = path.join("CURRENT").try_exists().map_err(io_error)?;
+        let all_gone = self.directory.has_had(Part::PartitionLogs) && !is_there;
         if all_gone {
             // Before the open makes a database: that would be evidence that nothing is missing.
             self.flag_loss()?;
         }
         let open = || open_database(&path, self.config.write_buffer_bytes);
-        let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, open)?;
+        let synced_here = self.synced_here.load(Ordering::Acquire);
+        let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, synced_here, open)?;
         if witnessed.lost {
             // Before anything else: the next open may find no evidence any more.
             self.flag_loss()?;
@@ -198,6 +203,7 @@ impl RocksDbStore {
                 // A panic of the thread has been reported; its queue counts as failed.
                 let _ = threads.commit.join();
             }
+            self.synced_here.fetch_max(threads.mark.synced(), Ordering::AcqRel);
             threads.mark.close();
         }
         let Some(open) = self.open.write().take() else { return Ok(()) };

@@ -39,9 +39,9 @@ pub struct SyncMark {
 impl SyncMark {
     /// Opens or makes the file, and tells what it said.
     pub fn open(path: &Path) -> io::Result<(Self, Mark)> {
-        let existed = path.exists();
+        let existed = path.try_exists()?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let newest = [0, SLOT_DISTANCE].into_iter().filter_map(|at| read_slot(&file, at)).max();
+        let newest = read_slot(&file, 0)?.max(read_slot(&file, SLOT_DISTANCE)?);
         let found = match newest {
             Some((_, commit)) => Mark::Commit(commit),
             None if existed => Mark::Damaged,
@@ -77,9 +77,17 @@ impl SyncMark {
     }
 }
 
-fn read_slot(file: &File, at: u64) -> Option<(u64, u64)> {
+/// A slot that is not there, or not whole, is `None`; a disk that cannot read it is an error, and no evidence of anything.
+fn read_slot(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
     let mut slot = [0; SLOT_BYTES];
-    file.read_exact_at(&mut slot, at).ok()?;
+    match file.read_exact_at(&mut slot, at) {
+        Ok(()) => Ok(parse_slot(&slot)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, u64)> {
     let (content, checksum) = slot.split_last_chunk::<4>()?;
     if content[..8] != MAGIC || crc32c::crc32c(content).to_be_bytes() != *checksum {
         return None;
@@ -114,6 +122,11 @@ impl SyncMarkWriter {
     /// A handle for the commit thread.
     pub fn handle(&self) -> SyncMarkHandle {
         SyncMarkHandle(self.noted.clone())
+    }
+
+    /// The last commit known to be synced.
+    pub fn synced(&self) -> u64 {
+        self.noted.0.lock().synced
     }
 
     /// Writes what was noted last, and ends.

@@ -27,17 +27,19 @@ impl Witnessed {
 }
 
 /// Asks the witnesses, then opens. The WAL is read before RocksDB replays and removes it; what it says goes into the mark,
-/// which outlives it.
+/// which outlives it. `synced_here` is the last commit that this process itself has synced: the third witness of a reopen,
+/// and the only one that a failing disk cannot take back.
 pub fn open(
     mark: &Path,
     database: &Path,
+    synced_here: u64,
     open: impl FnOnce() -> Result<Database, StorageError>,
 ) -> Result<Witnessed, StorageError> {
-    let existed = database.join("CURRENT").exists();
+    let existed = database.join("CURRENT").try_exists().map_err(io_error)?;
     let (mut mark, found) = SyncMark::open(mark).map_err(io_error)?;
-    let synced_by_wal = synced_according_to_wal(database).map_err(io_error)?;
-    if synced_by_wal > mark.commit() {
-        mark.write(synced_by_wal).map_err(io_error)?;
+    let synced = synced_according_to_wal(database).map_err(io_error)?.max(synced_here);
+    if synced > mark.commit() {
+        mark.write(synced).map_err(io_error)?;
     }
     let db = open()?;
     let recovered = match db.get(COMMIT).map_err(store_error)? {

@@ -1,12 +1,14 @@
-//! Record batches for the simulation: one record whose value is a number.
+//! Record batches for simulations: one record whose value is a number.
 
+use super::invariants::Record;
+use crate::storage::{PartitionLog, ReadLimit};
 use bytes::{BufMut, Bytes, BytesMut};
 
 const HEADER: usize = 61;
 const CRC_FROM: usize = 21;
 
 /// A batch of one record from an idempotent producer; the value lies where a real record would.
-pub fn batch(producer_id: i64, sequence: i32, value: u64) -> Bytes {
+pub(crate) fn batch(producer_id: i64, sequence: i32, value: u64) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER + 16);
     out.put_i64(0);
     out.put_i32((HEADER + 8 - 12) as i32);
@@ -27,10 +29,26 @@ pub fn batch(producer_id: i64, sequence: i32, value: u64) -> Bytes {
     out.freeze()
 }
 
-/// Offset, leader epoch and value of a stored batch.
-pub fn parse(batch: &Bytes) -> (i64, i32, u64) {
+/// What a stored batch holds.
+fn parse(batch: &Bytes) -> Record {
     let offset = i64::from_be_bytes(batch[0..8].try_into().expect("a header"));
     let epoch = i32::from_be_bytes(batch[12..16].try_into().expect("a header"));
     let value = u64::from_be_bytes(batch[HEADER..HEADER + 8].try_into().expect("a value"));
     (offset, epoch, value)
+}
+
+/// The records of a log in this range.
+pub(crate) fn read(log: &PartitionLog, from: i64, to: i64) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut at = from.max(log.offsets().log_start);
+    while at < to {
+        let limit = ReadLimit { max_bytes: 1 << 20, at_least_one: true };
+        let found = log.read(at, to, limit).expect("the memory twin reads");
+        if found.batches.is_empty() {
+            break;
+        }
+        records.extend(found.batches.iter().map(parse));
+        at = found.next_offset;
+    }
+    records
 }

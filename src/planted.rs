@@ -1,0 +1,104 @@
+//! Mistakes built in on purpose, to see that the simulations would notice. As in `rookery_raft::planted`: shipped code asks
+//! `planted!(Mistake)` at the line in question, which in a shipped build is the word `false`.
+
+/// `true` while the named [`Mistake`](crate::planted::Mistake) is planted on this thread.
+#[cfg(test)]
+macro_rules! planted {
+    ($mistake:ident) => {
+        $crate::planted::is($crate::planted::Mistake::$mistake)
+    };
+}
+#[cfg(not(test))]
+macro_rules! planted {
+    ($mistake:ident) => {
+        false
+    };
+}
+pub(crate) use planted;
+
+#[cfg(test)]
+pub(crate) use switch::*;
+
+#[cfg(test)]
+mod switch {
+    use std::cell::Cell;
+
+    macro_rules! mistakes {
+        ($($(#[$doc:meta])* $mistake:ident,)*) => {
+            /// What a broker can be made to do wrong.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub(crate) enum Mistake { $($(#[$doc])* $mistake,)* }
+
+            impl Mistake {
+                /// All of them.
+                pub(crate) const ALL: &[Mistake] = &[$(Mistake::$mistake,)*];
+            }
+        };
+    }
+
+    mistakes! {
+        /// The leader counts its own log end instead of its synced end.
+        AckBeforeFsync,
+        /// The offset that a follower wants counts as synced.
+        CountUnsynced,
+        /// The high watermark moves although the ISR is too small.
+        HighWatermarkBelowMinIsr,
+        /// A leader whose store was reopened goes on in its old term.
+        LeadAgainAfterLostTail,
+        /// What a follower said in one leader epoch counts in another.
+        RememberAnotherTerm,
+        /// A diverged follower keeps its tail.
+        SkipTruncation,
+        /// A fetch that does not match the leader's log counts all the same.
+        SkipDivergenceCheck,
+        /// A fetch or a progress message of another leader epoch counts.
+        SkipEpochOfFollower,
+        /// What an earlier life of a follower's broker said counts on, and what it says late.
+        CountEarlierLifeOfFollower,
+        /// A follower is proposed for the ISR as soon as it fetches.
+        ExpandBeforeCaughtUp,
+        /// A proposal that is tried again names the newest life of its member, not the one that has caught up.
+        ProposeLaterLife,
+        /// The high watermark does not wait for a member that is proposed.
+        IgnoreProposedMember,
+        /// The high watermark does not wait for a member that is proposed to leave.
+        IgnoreLeavingMember,
+        /// A refusal for a stale epoch takes a proposal back, though an earlier try may have been committed.
+        TakeBackStaleProposal,
+        /// An answer to an earlier position is appended, which leaves a hole.
+        AppendBeyondLogEnd,
+        /// A duplicate is acknowledged without waiting as the original does.
+        AckDuplicateAtOnce,
+        /// Produces that wait stay when the leadership ends, and are acknowledged by the next one.
+        KeepWaitersOfEndedTerm,
+        /// A leader that nobody confirms serves on.
+        IgnoreLease,
+        /// Metadata from before this life is acted on.
+        ActOnEarlierLifesMetadata,
+    }
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+    }
+
+    /// Whether this mistake is planted on this thread.
+    pub(crate) fn is(mistake: Mistake) -> bool {
+        PLANTED.get() == Some(mistake)
+    }
+
+    /// Plants a mistake on this thread until the guard is dropped.
+    #[must_use]
+    pub(crate) fn plant(mistake: Mistake) -> Planted {
+        PLANTED.set(Some(mistake));
+        Planted(())
+    }
+
+    /// Takes the mistake away again.
+    pub(crate) struct Planted(());
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            PLANTED.set(None);
+        }
+    }
+}

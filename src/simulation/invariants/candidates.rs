@@ -1,0 +1,21 @@
+use super::acked_durable::values;
+use super::{PartitionInvariants, Record, Violation};
+use rookery_raft::ids::NodeId;
+
+/// A replica that may be elected, or was, holds everything committed and acknowledged on its disk.
+pub(crate) fn candidate(
+    invariants: &PartitionInvariants,
+    node: NodeId,
+    why: &str,
+    durable: &[Record],
+) -> Result<(), Violation> {
+    let have = values(durable);
+    for (offset, value) in invariants.committed.all() {
+        if have.get(offset) != Some(value) {
+            let there = have.get(offset);
+            let what = format!("{node} ({why}) has {there:?} on disk at committed offset {offset}, not {value}");
+            return Err(Violation::new("candidates", what));
+        }
+    }
+    invariants.acked.all_in(&format!("{node} ({why})"), &have)
+}
