@@ -221,7 +221,8 @@ impl<T: OptionalSend + OptionalSync> watch::WatchReceiver<OrderedWatch, T> for O
                     return Ok(());
                 }
                 Ok(false) => news.await,
-                Err(_) => return Err(RecvError(())),
+                // The sender is gone; what it sent last may still be unseen.
+                Err(_) => return self.channel.changed().await.map_err(|_| RecvError(())),
             }
         }
     }
