@@ -1,6 +1,5 @@
 //! Dynamic configs, as set; what a missing one means is [`super::config_def`]'s.
 
-use crate::ids::NodeId;
 use crate::record::{ConfigResource, ConfigResourceType};
 use rpds::RedBlackTreeMapSync;
 use std::collections::BTreeMap;
@@ -31,10 +30,6 @@ impl ConfigsImage {
     /// One cluster-wide broker config, if it was set.
     pub fn cluster(&self, name: &str) -> Option<&str> {
         self.others.get(&ConfigResource::cluster())?.get(name).map(String::as_str)
-    }
-    /// One config of a broker, if it was set on that broker.
-    pub fn own_of_broker(&self, id: NodeId, name: &str) -> Option<&str> {
-        self.others.get(&ConfigResource::broker(id))?.get(name).map(String::as_str)
     }
     /// Every resource with configs: topics by name, then the others.
     pub fn iter(&self) -> impl Iterator<Item = (ConfigResource, &BTreeMap<String, String>)> {

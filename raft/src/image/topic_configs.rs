@@ -8,6 +8,7 @@
 use super::MetadataImage;
 use super::config_def::{self, ConfigDef};
 use crate::ids::NodeId;
+use crate::record::ConfigResource;
 use std::collections::BTreeMap;
 
 /// Where a value comes from, in falling order of precedence (Kafka's `ConfigSource`).
@@ -25,6 +26,10 @@ pub enum ConfigSource {
     Default,
 }
 
+impl ConfigSource {
+    const ALL: [Self; 5] = [Self::Topic, Self::DynamicBroker, Self::DynamicCluster, Self::StaticBroker, Self::Default];
+}
+
 /// One value, where it comes from, and the name it was set by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourcedValue<'a> {
@@ -39,7 +44,7 @@ pub struct SourcedValue<'a> {
 /// One broker's view of all topics' configs.
 #[derive(Clone, Debug)]
 pub struct TopicConfigs {
-    node: NodeId,
+    broker: ConfigResource,
     // By the broker config's name.
     settings: BTreeMap<&'static str, String>,
 }
@@ -52,7 +57,7 @@ impl TopicConfigs {
             let def = config_def::topic_config_of_broker_config(name)?;
             (!config_def::is_cluster_wide(def.broker_name)).then_some((def.broker_name, value))
         });
-        Self { node, settings: kept.collect() }
+        Self { broker: ConfigResource::broker(node), settings: kept.collect() }
     }
 
     /// Every value that one config of a topic has somewhere, the one that counts first.
@@ -62,18 +67,20 @@ impl TopicConfigs {
         topic: &str,
         def: &'static ConfigDef,
     ) -> impl Iterator<Item = SourcedValue<'a>> + use<'a> {
-        let of_cluster = config_def::is_cluster_wide(def.broker_name);
-        let on_broker = if of_cluster { None } else { image.configs.own_of_broker(self.node, def.broker_name) };
-        let default_name = if def.broker_name.is_empty() { def.name } else { def.broker_name };
-        [
-            (ConfigSource::Topic, def.name, image.configs.topic(topic, def.name)),
-            (ConfigSource::DynamicBroker, def.broker_name, on_broker),
-            (ConfigSource::DynamicCluster, def.broker_name, image.configs.cluster(def.broker_name)),
-            (ConfigSource::StaticBroker, def.broker_name, self.settings.get(def.broker_name).map(String::as_str)),
-            (ConfigSource::Default, default_name, Some(def.default)),
-        ]
-        .into_iter()
-        .filter_map(|(source, name, value)| Some(SourcedValue { source, name, value: value? }))
+        let own = image.configs.topic(topic, def.name);
+        ConfigSource::ALL.into_iter().filter_map(move |source| {
+            let value = match source {
+                ConfigSource::Topic => own,
+                ConfigSource::DynamicBroker if config_def::is_cluster_wide(def.broker_name) => None,
+                ConfigSource::DynamicBroker => image.configs.of(&self.broker)?.get(def.broker_name).map(String::as_str),
+                ConfigSource::DynamicCluster => image.configs.cluster(def.broker_name),
+                ConfigSource::StaticBroker => self.settings.get(def.broker_name).map(String::as_str),
+                ConfigSource::Default => Some(def.default),
+            };
+            let of_topic = source == ConfigSource::Topic || def.broker_name.is_empty();
+            let name = if of_topic { def.name } else { def.broker_name };
+            value.map(|value| SourcedValue { source, name, value })
+        })
     }
 
     /// The value of one config of a topic.
@@ -102,7 +109,7 @@ mod tests {
     use super::*;
     use crate::delta::MetadataDelta;
     use crate::ids::MetadataOffset;
-    use crate::record::{ConfigResource, MetadataRecord};
+    use crate::record::MetadataRecord;
 
     const ME: NodeId = NodeId(1);
 
