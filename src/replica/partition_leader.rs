@@ -97,7 +97,7 @@ impl Partition {
     /// Appends whole batches and says what their acknowledgement waits for. Never blocks on the disk.
     pub fn append_as_leader(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
         let Ok(first) = RecordBatchHeader::parse(&records) else { return self.try_append(records, how) };
-        if let Some(refusal) = self.refused.refusal_before(&first, &self.log()) {
+        if let Some(refusal) = self.refused.refusal_before(&first, || self.log()) {
             return Err(refusal);
         }
         self.try_append(records, how).inspect_err(|error| self.refused.note(&first, error))

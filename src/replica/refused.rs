@@ -28,6 +28,7 @@ use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Producers remembered per partition; beyond, the one with the smallest id is forgotten, and may hear of a gap.
@@ -50,7 +51,11 @@ struct Refused {
 
 impl RefusedProducers {
     /// The refusal that a batch shares because it comes behind a refused one.
-    pub fn refusal_before(&self, header: &RecordBatchHeader, log: &PartitionLog) -> Option<ReplicaError> {
+    pub fn refusal_before(
+        &self,
+        header: &RecordBatchHeader,
+        log: impl FnOnce() -> Arc<PartitionLog>,
+    ) -> Option<ReplicaError> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
@@ -58,8 +63,8 @@ impl RefusedProducers {
         let refused = by_id.get_mut(&header.producer_id)?;
         let is_behind =
             header.producer_epoch == refused.epoch && is_after(refused.first_sequence, header.base_sequence);
-        let is_missing = !log.producer_has_reached(header.producer_id, refused.epoch, refused.first_sequence);
-        if is_behind && is_missing && refused.behind < BATCHES_PER_PRODUCER {
+        let is_missing = || !log().producer_has_reached(header.producer_id, refused.epoch, refused.first_sequence);
+        if is_behind && refused.behind < BATCHES_PER_PRODUCER && is_missing() {
             refused.behind += 1;
             return Some(refused.error.clone());
         }
@@ -114,7 +119,6 @@ mod tests {
     use crate::storage::{AppendOrigin, LeaderAppend, LogClass, TimestampType};
     use rookery_protocol::batch::{RecordBatch, RecordBatchBuilder};
     use rookery_raft::ids::LeaderEpoch;
-    use std::sync::Arc;
 
     fn record_batch(producer_id: i64, epoch: i16, sequence: i32) -> RecordBatch {
         let mut batch = RecordBatchBuilder::new().producer(producer_id, epoch, sequence);
@@ -135,24 +139,32 @@ mod tests {
     #[test]
     fn what_was_in_flight_behind_a_refused_batch_is_refused_alike() {
         let (refused, log) = (RefusedProducers::default(), log());
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7), &log), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 7), || log.clone()), None);
         refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(1, 0, 12), &log), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(2, 0, 9), &log), None, "another producer");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7), &log), None, "the refused batch again");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None, "it was taken up: the next may follow");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(&batch(1, 0, 12), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(&batch(2, 0, 9), || log.clone()), None, "another producer");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 7), || log.clone()), None, "the refused batch again");
+        assert_eq!(
+            refused.refusal_before(&batch(1, 0, 8), || log.clone()),
+            None,
+            "it was taken up: the next may follow"
+        );
     }
 
     #[test]
     fn a_new_epoch_and_an_earlier_batch_end_it() {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 1, 8), &log), None);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None);
+        assert_eq!(refused.refusal_before(&batch(1, 1, 8), || log.clone()), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None);
         refused.note(&batch(1, 0, i32::MAX), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 0), &log), Some(WHY), "sequences begin anew after the largest");
-        assert_eq!(refused.refusal_before(&batch(1, 0, i32::MAX - 1), &log), None);
+        assert_eq!(
+            refused.refusal_before(&batch(1, 0, 0), || log.clone()),
+            Some(WHY),
+            "sequences begin anew after the largest"
+        );
+        assert_eq!(refused.refusal_before(&batch(1, 0, i32::MAX - 1), || log.clone()), None);
     }
 
     /// The refused batch went to another leader, and this replica leads again: seen with a producer whose later batches
@@ -161,7 +173,7 @@ mod tests {
     fn a_refused_batch_that_came_by_replication_held_up_what_follows_it() {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 0), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 1), &log), Some(WHY));
+        assert_eq!(refused.refusal_before(&batch(1, 0, 1), || log.clone()), Some(WHY));
         let how = LeaderAppend {
             leader_epoch: LeaderEpoch(1),
             timestamp_type: TimestampType::CreateTime,
@@ -169,7 +181,7 @@ mod tests {
             now_ms: 0,
         };
         log.append_as_leader(record_batch(1, 0, 0).into_bytes(), how).expect("taken up");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 1), &log), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 1), || log.clone()), None);
     }
 
     #[test]
@@ -177,9 +189,9 @@ mod tests {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &WHY);
         for sequence in 8..8 + BATCHES_PER_PRODUCER as i32 {
-            assert_eq!(refused.refusal_before(&batch(1, 0, sequence), &log), Some(WHY));
+            assert_eq!(refused.refusal_before(&batch(1, 0, sequence), || log.clone()), Some(WHY));
         }
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None, "it may hear of its gap");
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None, "it may hear of its gap");
     }
 
     #[test]
@@ -187,7 +199,7 @@ mod tests {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &ReplicaError::InvalidRequiredAcks(9));
         refused.note(&batch(-1, -1, -1), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), &log), None);
+        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None);
         assert!(refused.by_id.lock().is_empty());
         (0..2000).for_each(|id| refused.note(&batch(id, 0, 0), &WHY));
         assert_eq!(refused.by_id.lock().len(), PRODUCERS_MAX);
