@@ -1,9 +1,9 @@
 //! What the broker's life means for its store and its replicas.
 
 use super::NodeClock;
-use super::space_watch::SpaceReading;
 use crate::broker::BrokerHooks;
 use crate::replica::ReplicaManager;
+use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogStore, StoreGeneration};
 use parking_lot::Mutex;
 use rookery_raft::controller::DiskSpace;

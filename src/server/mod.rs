@@ -28,9 +28,11 @@ mod hooks;
 mod identity_check;
 #[cfg(feature = "rocksdb")]
 mod node;
+mod peer_services;
 mod publishers;
 #[cfg(feature = "rocksdb")]
 mod quorum_keeper;
+#[cfg(feature = "rocksdb")]
 mod space_watch;
 mod store_keeper;
 #[cfg(feature = "rocksdb")]
@@ -47,7 +49,7 @@ pub use publishers::LatePublishers;
 #[cfg(test)]
 pub(crate) mod simulated {
     pub(crate) use super::hooks::{DirectoryReports, Hooks};
+    pub(crate) use super::peer_services::peer_services;
     pub(crate) use super::publishers::Addresses;
-    pub(crate) use super::space_watch::SpaceReading;
     pub(crate) use super::store_keeper::StoreKeeper;
 }

@@ -2,6 +2,7 @@
 
 use super::hooks::{DirectoryReports, Hooks};
 use super::identity_check::IdentityCheck;
+use super::peer_services::peer_services;
 use super::publishers::Addresses;
 use super::quorum_keeper::QuorumKeeper;
 use super::space_watch::SpaceWatch;
@@ -10,9 +11,8 @@ use super::view::View;
 use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
-    Broker, ControllerCandidates, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER,
-    KIND_QUORUM, KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, ProducerIds,
-    QuorumAdmin, QuorumLane, QuorumService, Registration,
+    Broker, ControllerCandidates, ControllerChannel, Departures, FailureWatch, Lifecycle, LifecycleConfig,
+    LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane, Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -21,13 +21,9 @@ use crate::coordinator::{GroupElections, ReplicaLog};
 use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipProfile};
 use crate::handlers::Handlers;
 use crate::net::{BoundListener, ListenerError, NetConfig, RequestBudget};
-use crate::peer::{
-    AddressBook, Lane, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer, PeerServices,
-};
+use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer};
 use crate::replica::fetcher::FetcherConfig;
-use crate::replica::{
-    Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
-};
+use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig};
 use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
@@ -193,13 +189,7 @@ impl Node {
         let metadata = MetadataCell::default();
         let admin = QuorumAdmin::new(me.node_id, listed_voters(&config), metadata.clone(), pool.clone());
         let replica_lane = ReplicaLane::default();
-        let controller = Arc::new(ControllerService::new(Arc::new(metadata.clone())));
-        let services = PeerServices::new()
-            .with(Lane::Control, KIND_QUORUM..=KIND_QUORUM, Arc::new(QuorumService::new(metadata.clone())))
-            .with(Lane::Controller, KIND_CONTROLLER..=KIND_CONTROLLER, controller.clone())
-            .with(Lane::Controller, KIND_REPLACE_VOTER..=KIND_REPLACE_VOTER, Arc::new(admin.clone()))
-            .with(Lane::Heartbeat, KIND_CONTROLLER..=KIND_CONTROLLER, controller)
-            .with(Lane::Replication, KIND_FETCH..=KIND_PROGRESS, Arc::new(replica_lane.clone()));
+        let services = peer_services(&metadata, &admin, &replica_lane);
         let peer_address = resolve("peer.listener", &config.peer_bind).await?;
         let connections = events.subscribe();
         let departures = Departures::new();

@@ -13,8 +13,8 @@
 //!
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
-use super::space_watch::SpaceReading;
 use super::store_keeper::{RETRY, Steps};
+use crate::storage::disk_space::SpaceReading;
 use crate::storage::{QuorumLog, SyncedCommit};
 use rookery_raft::controller::{Controller, ControllerConfig, DiskSpace};
 use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumStorageError};

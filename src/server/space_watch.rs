@@ -3,8 +3,8 @@
 //! One task measures; everybody else reads the last reading. A reading is old by [`INTERVAL`] at most, while the watermarks are
 //! many times what can be written meanwhile.
 
-use crate::storage::disk_space::{FileSystemSpace, SpaceGauge, Watermarks};
 use crate::storage::{LogStore, RocksDbStore};
+use crate::storage::disk_space::{FileSystemSpace, SpaceGauge, SpaceReading, Watermarks};
 use rookery_raft::controller::DiskSpace;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -14,31 +14,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_millis(200);
-
-/// The last measurement.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SpaceReading {
-    pub level: DiskSpace,
-    pub space: FileSystemSpace,
-}
-
-impl SpaceReading {
-    /// What is wrong, in words.
-    pub fn trouble(&self) -> Option<String> {
-        let free = self.space.available >> 20;
-        match self.level {
-            DiskSpace::Ample => None,
-            DiskSpace::Low => Some(format!(
-                "the disk of the data directory is nearly full ({free} MiB free): records are refused until there is space; \
-                 delete topics, shorten retention, or enlarge the disk"
-            )),
-            DiskSpace::Reserve => Some(format!(
-                "the disk of the data directory is full ({free} MiB free): nothing is written but metadata, committed offsets \
-                 and deletions; delete topics, shorten retention, or enlarge the disk"
-            )),
-        }
-    }
-}
 
 /// Measures.
 pub struct SpaceWatch {

@@ -17,9 +17,9 @@
 //! One task does all of this, so nothing here is locked; what it hears late (space, failures) is kept by the watches.
 
 use super::hooks::DirectoryReports;
-use super::space_watch::SpaceReading;
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
+use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
 use std::sync::Arc;

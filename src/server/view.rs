@@ -1,6 +1,5 @@
 //! What the admin API shows of a node, at every stage of its start.
 
-use super::space_watch::SpaceReading;
 use crate::admin::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
     PartitionTrouble, Problem, QuorumSummary, ReplaceVoter, TopicTrouble, VoterSummary,
@@ -10,6 +9,7 @@ use crate::broker::{
 };
 use crate::gossip::MembershipView;
 use crate::replica::ReplicaManager;
+use crate::storage::disk_space::SpaceReading;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;

@@ -4,18 +4,16 @@
 
 use super::network::{Arrived, Outbox, Sent, SimulatedCarrier, SimulatedSocket, address};
 use crate::broker::{
-    ControllerCandidates, ControllerChannel, ControllerService, Departures, FailureWatch, KIND_CONTROLLER, KIND_QUORUM,
-    KIND_REPLACE_VOTER, Lifecycle, LifecycleConfig, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, QuorumLane,
-    QuorumService, Registration,
+    ControllerCandidates, ControllerChannel, Departures, FailureWatch, Lifecycle, LifecycleConfig, LocalMetadata,
+    Metadata, MetadataCell, QuorumAdmin, QuorumLane, Registration,
 };
 use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipProfile};
-use crate::peer::{AddressBook, Lane, LocalIdentity, PeerEvents, PeerIdentity, PeerPool, PeerServices};
+use crate::peer::{AddressBook, LocalIdentity, PeerEvents, PeerIdentity, PeerPool, PeerServices};
 use crate::replica::fetcher::FetcherConfig;
-use crate::replica::{
-    Clock, KIND_FETCH, KIND_PROGRESS, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig,
-};
-use crate::server::simulated::{Addresses, DirectoryReports, Hooks, SpaceReading, StoreKeeper};
+use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig};
+use crate::server::simulated::{Addresses, DirectoryReports, Hooks, StoreKeeper, peer_services};
 use crate::server::{LatePublishers, NodeClock};
+use crate::storage::disk_space::SpaceReading;
 use crate::storage::{LogConfig, LogDirectory, MemoryStore};
 use bytes::Bytes;
 use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
@@ -95,13 +93,7 @@ impl Process {
         let metadata = MetadataCell::default();
         let admin = QuorumAdmin::new(me.node_id, BTreeMap::new(), metadata.clone(), pool.clone());
         let lane = ReplicaLane::default();
-        let controller = Arc::new(ControllerService::new(Arc::new(metadata.clone())));
-        let services = PeerServices::new()
-            .with(Lane::Control, KIND_QUORUM..=KIND_QUORUM, Arc::new(QuorumService::new(metadata.clone())))
-            .with(Lane::Controller, KIND_CONTROLLER..=KIND_CONTROLLER, controller.clone())
-            .with(Lane::Controller, KIND_REPLACE_VOTER..=KIND_REPLACE_VOTER, Arc::new(admin.clone()))
-            .with(Lane::Heartbeat, KIND_CONTROLLER..=KIND_CONTROLLER, controller)
-            .with(Lane::Replication, KIND_FETCH..=KIND_PROGRESS, Arc::new(lane.clone()));
+        let services = peer_services(&metadata, &admin, &lane);
         let replicas = Arc::new(OnceLock::new());
         let live = Life {
             start,

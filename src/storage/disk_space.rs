@@ -85,6 +85,33 @@ impl SpaceGauge {
     }
 }
 
+/// The last measurement.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SpaceReading {
+    /// What it means.
+    pub level: DiskSpace,
+    /// What was measured.
+    pub space: FileSystemSpace,
+}
+
+impl SpaceReading {
+    /// What is wrong, in words.
+    pub fn trouble(&self) -> Option<String> {
+        let free = self.space.available >> 20;
+        match self.level {
+            DiskSpace::Ample => None,
+            DiskSpace::Low => Some(format!(
+                "the disk of the data directory is nearly full ({free} MiB free): records are refused until there is space; \
+                 delete topics, shorten retention, or enlarge the disk"
+            )),
+            DiskSpace::Reserve => Some(format!(
+                "the disk of the data directory is full ({free} MiB free): nothing is written but metadata, committed offsets \
+                 and deletions; delete topics, shorten retention, or enlarge the disk"
+            )),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
