@@ -31,12 +31,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
+use rookery_raft::image::config_def;
 use rookery_raft::quorum::{
     MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
     SnapshotFiles,
 };
 use rookery_raft::record::{
-    Address, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
+    Address, ConfigResourceType, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -442,7 +443,8 @@ impl Node {
     fn warn_of_settings_that_the_cluster_decides(&self) {
         let image = self.metadata.image();
         for (name, setting) in &self.config.first_cluster_configs {
-            if image.configs.cluster(name) != Some(setting) {
+            let default = config_def::definition(ConfigResourceType::Broker, name).map(|config| config.default);
+            if image.configs.cluster(name).or(default) != Some(setting) {
                 tracing::warn!(
                     "{name} = {setting} in the settings of node {} has no effect: the cluster was formed with another \
                      value, or it was changed since. Change it for all nodes: kafka-configs --bootstrap-server … \
