@@ -184,11 +184,11 @@ impl FailureWatch {
                     }
                 });
             }
-            Verdict::Fence { id, epoch } => {
-                metrics::counter!("rookery_broker_failure_verdicts_total").increment(1);
-                tracing::warn!(node = id.0, epoch = epoch.0, "broker is dead: fencing it");
+            Verdict::Fence { id, epoch, why } => {
+                metrics::counter!("rookery_broker_failure_verdicts_total", "why" => why.name()).increment(1);
+                tracing::warn!(node = id.0, epoch = epoch.0, %why, "broker is dead: fencing it");
                 tokio::spawn(async move {
-                    if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch }).await {
+                    if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch, why }).await {
                         tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written; the session time-out will");
                     }
                 });

@@ -52,7 +52,8 @@ use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartit
 use crate::image::{BrokerRegistration, MetadataImage};
 use crate::planted::planted;
 use crate::record::{
-    Directory, DirectoryState, METADATA_VERSION_FEATURE, MetadataRecord, PartitionRegistration, RegisterBroker,
+    Cause, Conviction, Directory, DirectoryState, DiskReport, METADATA_VERSION_FEATURE, MetadataRecord,
+    PartitionRegistration, RegisterBroker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -75,6 +76,16 @@ impl DiskCondition {
     /// Records cannot be appended there for now: the replica is no member of an ISR.
     fn is_out(self) -> bool {
         self.stalled || self.space == DiskSpace::Reserve
+    }
+
+    /// The worst of it.
+    fn report(self) -> DiskReport {
+        match self.space {
+            _ if self.stalled => DiskReport::Stalled,
+            DiskSpace::Reserve => DiskReport::Full,
+            DiskSpace::Low => DiskReport::Low,
+            DiskSpace::Ample => DiskReport::InOrder,
+        }
     }
 }
 
@@ -201,7 +212,7 @@ impl ClusterControl {
             let builder = replica_after_registration(partition, request.id, &request.directories, home, builder);
             Some(if planted!(RegistrationKeepsIsr) { builder } else { builder.leave_isr(request.id) })
         }));
-        batch.push(records)?;
+        batch.push(Cause::Registration, records)?;
         self.sessions.insert(request.id, Session::new(epoch, now));
         tracing::info!(broker = request.id.0, epoch = epoch.0, incarnation = %request.incarnation, "broker registered");
         Ok(ControllerResponse::RegisterBroker { epoch })
@@ -235,7 +246,7 @@ impl ClusterControl {
             self.unfence(batch, id, epoch)?;
             response.is_fenced = false;
         } else if !broker.fenced && request.want_fence {
-            self.fence(batch, id, epoch, "it asked for it")?;
+            self.fence(batch, id, epoch, Cause::FenceRequested)?;
             response.is_fenced = true;
         }
         self.watch_disk(batch, request)?;
@@ -252,7 +263,7 @@ impl ClusterControl {
             let mut records = vec![MetadataRecord::BrokerShuttingDown { id, epoch }];
             let after = batch.preview(&records)?;
             records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
-            batch.push(records)?;
+            batch.push(Cause::ShutdownRequested, records)?;
             tracing::info!(broker = id.0, "broker is shutting down, its leaderships move");
             return Ok(false);
         }
@@ -265,7 +276,7 @@ impl ClusterControl {
         if batch.image().cluster.brokers().filter(|b| b.is_active()).any(|b| behind(&b)) {
             return Ok(false);
         }
-        self.fence(batch, id, epoch, "it shut down in order")?;
+        self.fence(batch, id, epoch, Cause::ShutdownCompleted)?;
         Ok(true)
     }
 
@@ -285,16 +296,16 @@ impl ClusterControl {
         if before.space != disk.space {
             tracing::warn!(broker = id.0, before = ?before.space, now = ?disk.space, "the space on a broker's disk changed");
         }
-        self.relieve(batch, Some(id))
+        self.relieve(batch, Some(id), Cause::DiskReported { broker: id, disk: disk.report() })
     }
 
     /// Moves what can be moved by now away from brokers whose disk hangs or fills up.
     pub(super) fn relieve_impaired(&self, batch: &mut Batch) -> Result<(), ControllerError> {
-        self.relieve(batch, None)
+        self.relieve(batch, None, Cause::DisksImpaired)
     }
 
     /// Also looks at every partition of `changed`, whose disk may be in order again.
-    fn relieve(&self, batch: &mut Batch, changed: Option<NodeId>) -> Result<(), ControllerError> {
+    fn relieve(&self, batch: &mut Batch, changed: Option<NodeId>, cause: Cause) -> Result<(), ControllerError> {
         let impaired = |id: &NodeId| self.disk(*id) != DiskCondition::default();
         let concerned: BTreeSet<NodeId> = self.sessions.keys().copied().filter(impaired).chain(changed).collect();
         if concerned.is_empty() {
@@ -328,7 +339,7 @@ impl ClusterControl {
             }
             Some(builder)
         });
-        batch.push(records)
+        batch.push(cause, records)
     }
 
     // ---- fencing ----
@@ -337,13 +348,19 @@ impl ClusterControl {
         let mut records = vec![MetadataRecord::UnfenceBroker { id, epoch }];
         let after = batch.preview(&records)?;
         records.extend(self.elect_leaderless_of(&after, id));
-        batch.push(records)?;
+        batch.push(Cause::CaughtUp, records)?;
         tracing::info!(broker = id.0, epoch = epoch.0, "broker unfenced");
         Ok(())
     }
 
-    fn fence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch, why: &str) -> Result<(), ControllerError> {
-        self.fence_all(batch, &[(id, epoch)], why)
+    fn fence(
+        &mut self,
+        batch: &mut Batch,
+        id: NodeId,
+        epoch: BrokerEpoch,
+        cause: Cause,
+    ) -> Result<(), ControllerError> {
+        self.fence_all(batch, &[(id, epoch)], cause)
     }
 
     /// Fences several brokers at once: one change for each partition, so that no leadership moves to another that is
@@ -352,7 +369,7 @@ impl ClusterControl {
         &mut self,
         batch: &mut Batch,
         brokers: &[(NodeId, BrokerEpoch)],
-        why: &str,
+        cause: Cause,
     ) -> Result<(), ControllerError> {
         let fence = |(id, epoch): &(NodeId, BrokerEpoch)| MetadataRecord::FenceBroker { id: *id, epoch: *epoch };
         let mut records: Vec<MetadataRecord> = brokers.iter().map(fence).collect();
@@ -364,20 +381,26 @@ impl ClusterControl {
             Some(leaving.fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
         }));
         let partitions = records.len() - brokers.len();
-        batch.push(records)?;
+        batch.push(cause, records)?;
         for (id, epoch) in brokers {
-            tracing::info!(broker = id.0, epoch = epoch.0, partitions, why, "broker fenced");
+            tracing::info!(broker = id.0, epoch = epoch.0, partitions, why = %cause, "broker fenced");
         }
         Ok(())
     }
 
     /// The failure watcher's verdict; void if the broker has begun another life or is fenced already.
-    pub(super) fn fence_on_evidence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch) -> Answer {
+    pub(super) fn fence_on_evidence(
+        &mut self,
+        batch: &mut Batch,
+        id: NodeId,
+        epoch: BrokerEpoch,
+        why: Conviction,
+    ) -> Answer {
         let target = batch.image().cluster.broker(id).filter(|b| b.epoch() == epoch && !b.fenced);
         if target.is_none() {
             return Ok(ControllerResponse::Fenced(vec![]));
         }
-        self.fence(batch, id, epoch, "the failure watcher found it dead")?;
+        self.fence(batch, id, epoch, Cause::Convicted(why))?;
         Ok(ControllerResponse::Fenced(vec![id]))
     }
 
@@ -401,7 +424,7 @@ impl ClusterControl {
         }
         self.sessions.retain(|id, _| image.cluster.broker(*id).is_some());
         if !expired.is_empty() {
-            self.fence_all(batch, &expired, "its session expired")?;
+            self.fence_all(batch, &expired, Cause::SessionExpired)?;
         }
         Ok(ControllerResponse::Fenced(expired.into_iter().map(|(id, _)| id).collect()))
     }
@@ -415,7 +438,7 @@ impl ClusterControl {
         let mut records = vec![MetadataRecord::UnregisterBroker { id, epoch: broker.epoch() }];
         let after = batch.preview(&records)?;
         records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
-        batch.push(records)?;
+        batch.push(Cause::UnregistrationRequested, records)?;
         self.sessions.remove(&id);
         tracing::info!(broker = id.0, "broker unregistered");
         Ok(ControllerResponse::Done)
@@ -449,7 +472,7 @@ impl ClusterControl {
             Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })
         });
         records.extend(changes);
-        batch.push(records)?;
+        batch.push(Cause::DirectoriesReported { broker: id, reopened: !request.reopened.is_empty() }, records)?;
         Ok(ControllerResponse::Done)
     }
 

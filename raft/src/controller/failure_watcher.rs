@@ -35,6 +35,7 @@
 
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
 use crate::image::ClusterImage;
+use crate::record::Conviction;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -111,6 +112,8 @@ pub enum Verdict {
         id: NodeId,
         /// In which life.
         epoch: BrokerEpoch,
+        /// On what grounds.
+        why: Conviction,
     },
 }
 
@@ -198,21 +201,21 @@ impl FailureWatcher {
             Evidence::ConnectionClosed { .. } => {
                 watched.connection_closed = true;
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
-                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
+                    return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 open_case(watched, now);
             }
             Evidence::GossipSuspects { .. } => open_case(watched, now),
             Evidence::PingRefused { .. } => {
                 if watched.connection_closed {
-                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
+                    return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 if let Some(case) = &mut watched.case {
                     case.refused = true;
                 }
             }
             Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
-                return vec![convict(id, watched, "another incarnation answers in its place")];
+                return vec![convict(id, watched, Conviction::OtherIncarnationAnswered)];
             }
             Evidence::PingAnswered { .. } => watched.case = None,
         }
@@ -244,7 +247,7 @@ impl FailureWatcher {
             if silent(watched) {
                 open_case(watched, now);
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
-                    verdicts.push(convict(id, watched, "it sends no heartbeats and its host refuses connections"));
+                    verdicts.push(convict(id, watched, Conviction::SilentAndRefused));
                     continue;
                 }
             }
@@ -275,7 +278,7 @@ impl FailureWatcher {
             return None;
         }
         watched.fenced_for_silence = Some(now);
-        Some(convict(id, watched, "it neither sends heartbeats nor answers pings"))
+        Some(convict(id, watched, Conviction::SilentAndPingsUnanswered))
     }
 
     fn due_pings(&mut self, id: NodeId, now: Duration) -> Vec<Verdict> {
@@ -291,16 +294,14 @@ impl FailureWatcher {
     }
 }
 
-const CLOSED_AND_REFUSED: &str = "its connection closed and its host refuses another";
-
 fn open_case(watched: &mut Watched, now: Duration) {
     watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
 }
 
-fn convict(id: NodeId, watched: &mut Watched, why: &'static str) -> Verdict {
-    tracing::info!(broker = id.0, epoch = watched.epoch.0, why, "broker found dead");
+fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
+    tracing::info!(broker = id.0, epoch = watched.epoch.0, %why, "broker found dead");
     watched.case = None;
-    Verdict::Fence { id, epoch: watched.epoch }
+    Verdict::Fence { id, epoch: watched.epoch, why }
 }
 
 #[cfg(test)]
@@ -379,7 +380,10 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         let ping = w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         assert_eq!(ping, [Verdict::Ping { id, epoch }]);
-        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
+        assert_eq!(
+            w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)),
+            [Verdict::Fence { id, epoch, why: Conviction::ConnectionClosedAndRefused }]
+        );
     }
 
     #[test]
@@ -388,7 +392,8 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         let answer = Evidence::PingAnswered { id, incarnation: incarnation(99) };
-        assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch }]);
+        let why = Conviction::OtherIncarnationAnswered;
+        assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch, why }]);
     }
 
     #[test]
@@ -398,7 +403,8 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         assert_eq!(run(&mut w, 0, 340, 3, &[2]), [(320, Verdict::Ping { id, epoch })]);
         assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(321)), []);
-        assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch })]);
+        let why = Conviction::SilentAndRefused;
+        assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch, why })]);
     }
 
     #[test]
@@ -448,6 +454,8 @@ mod tests {
         let mut w = watcher(3);
         let verdicts = run(&mut w, 0, 900, 3, &[2]);
         assert_eq!(fences(&verdicts), [NodeId(2)]);
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert!(verdicts.iter().any(|(_, v)| matches!(v, Verdict::Fence { why: said, .. } if *said == why)));
         let pings = verdicts.iter().take_while(|(_, v)| matches!(v, Verdict::Ping { .. })).count();
         assert_eq!(pings, 3);
         let mut answered = watcher(3);

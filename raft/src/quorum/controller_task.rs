@@ -23,7 +23,9 @@ use super::formation_task::Raft;
 use super::network::Peers;
 use super::quorum::Leadership;
 use super::types::Decision;
-use crate::controller::{Batch, Controller, ControllerError, ControllerRequest, ControllerResponse, FormRequest};
+use crate::controller::{
+    Author, Batch, Controller, ControllerError, ControllerRequest, ControllerResponse, FormRequest,
+};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
@@ -61,6 +63,7 @@ pub(crate) struct ControllerTask<Rt: AsyncRuntime> {
     pub(crate) queue: mpsc::Receiver<Submission>,
     pub(crate) controller: Controller,
     pub(crate) tick: Duration,
+    pub(crate) wall_clock: fn() -> i64,
     pub(crate) stop: CancellationToken,
     pub(crate) began: Rt::Instant,
 }
@@ -176,7 +179,8 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     async fn batch(&mut self, mut next: Option<Submission>) -> Result<(), Lost> {
         let now = self.now();
         let term = self.controller.active_term().ok_or(Lost)?;
-        let mut batch = Batch::new(self.image.borrow().clone());
+        let author = Author { controller: self.peers.me.node_id, term, unix_ms: (self.wall_clock)() };
+        let mut batch = Batch::new(author, self.image.borrow().clone());
         let mut answers = Vec::new();
         while let Some(submission) = next.take() {
             match submission {

@@ -471,6 +471,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             queue,
             controller,
             tick: config.controller_tick,
+            wall_clock: config.wall_clock,
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
         };
