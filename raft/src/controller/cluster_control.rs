@@ -42,6 +42,7 @@
 //! What follows is looked for when a broker's disk changes and with every round of leader balancing
 //! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
 
+use super::observations::Observations;
 use super::partition_change_builder::PartitionChangeBuilder;
 use super::partition_control::{self, PartitionControl};
 use super::{
@@ -52,8 +53,8 @@ use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartit
 use crate::image::{BrokerRegistration, MetadataImage};
 use crate::planted::planted;
 use crate::record::{
-    Cause, Conviction, Directory, DirectoryState, DiskReport, METADATA_VERSION_FEATURE, MetadataRecord,
-    PartitionRegistration, RegisterBroker,
+    Cause, Conviction, Directory, DirectoryState, DiskReport, Finding, METADATA_VERSION_FEATURE, MetadataRecord,
+    Observation, PartitionRegistration, RegisterBroker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,11 +119,18 @@ pub(super) struct ClusterControl {
     config: ControllerConfig,
     sessions: BTreeMap<NodeId, Session>,
     last_expiry_check: Duration,
+    /// For the event log.
+    pub(super) observations: Observations,
 }
 
 impl ClusterControl {
     pub(super) fn new(config: ControllerConfig) -> Self {
-        Self { config, sessions: BTreeMap::new(), last_expiry_check: Duration::ZERO }
+        Self {
+            config,
+            sessions: BTreeMap::new(),
+            last_expiry_check: Duration::ZERO,
+            observations: Observations::default(),
+        }
     }
 
     pub(super) fn restart(&mut self, image: &MetadataImage, now: Duration) {
@@ -132,6 +140,7 @@ impl ClusterControl {
 
     pub(super) fn forget(&mut self) {
         self.sessions.clear();
+        self.observations.forget();
     }
 
     pub(super) fn connection_closed(&mut self, id: NodeId, epoch: BrokerEpoch) {
@@ -249,7 +258,7 @@ impl ClusterControl {
             self.fence(batch, id, epoch, Cause::FenceRequested)?;
             response.is_fenced = true;
         }
-        self.watch_disk(batch, request)?;
+        self.watch_disk(batch, request, now)?;
         Ok(ControllerResponse::BrokerHeartbeat(response))
     }
 
@@ -280,7 +289,12 @@ impl ClusterControl {
         Ok(true)
     }
 
-    fn watch_disk(&mut self, batch: &mut Batch, request: &BrokerHeartbeatRequest) -> Result<(), ControllerError> {
+    fn watch_disk(
+        &mut self,
+        batch: &mut Batch,
+        request: &BrokerHeartbeatRequest,
+        now: Duration,
+    ) -> Result<(), ControllerError> {
         let (id, oldest) = (request.id, request.oldest_unfinished_commit);
         let disk = DiskCondition { stalled: oldest > self.config.commit_stall_max, space: request.disk_space };
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -295,6 +309,15 @@ impl ClusterControl {
         }
         if before.space != disk.space {
             tracing::warn!(broker = id.0, before = ?before.space, now = ?disk.space, "the space on a broker's disk changed");
+        }
+        if before.report() != disk.report() {
+            let finding = match disk.report() {
+                DiskReport::InOrder => Finding::DiskInOrder,
+                DiskReport::Low => Finding::DiskLow,
+                DiskReport::Full => Finding::DiskFull,
+                DiskReport::Stalled => Finding::DiskStalled,
+            };
+            self.observations.note(Observation { broker: id, epoch: request.epoch, finding, count: 1 }, now);
         }
         self.relieve(batch, Some(id), Cause::DiskReported { broker: id, disk: disk.report() })
     }

@@ -35,7 +35,7 @@
 
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
 use crate::image::ClusterImage;
-use crate::record::Conviction;
+use crate::record::{Conviction, Finding, Observation};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -143,12 +143,27 @@ pub struct FailureWatcher {
     own_id: NodeId,
     brokers: BTreeMap<NodeId, Watched>,
     last_tick: Duration,
+    findings: Findings,
+}
+
+/// What was seen, for the event log and for metrics: one for each broker and kind, with how often.
+#[derive(Debug, Default)]
+struct Findings(BTreeMap<(NodeId, Finding), Observation>);
+
+impl Findings {
+    fn note(&mut self, broker: NodeId, epoch: BrokerEpoch, finding: Finding) {
+        tracing::debug!(broker = broker.0, epoch = epoch.0, finding = finding.name(), "seen");
+        let nothing = Observation { broker, epoch, finding, count: 0 };
+        let seen = self.0.entry((broker, finding)).or_insert(nothing);
+        seen.epoch = epoch;
+        seen.count = seen.count.saturating_add(1);
+    }
 }
 
 impl FailureWatcher {
     /// A watcher for a controller that has just become active; `own_id` is its own node, which it never judges.
     pub fn new(config: FailureWatcherConfig, own_id: NodeId, now: Duration) -> Self {
-        Self { config, own_id, brokers: BTreeMap::new(), last_tick: now }
+        Self { config, own_id, brokers: BTreeMap::new(), last_tick: now, findings: Findings::default() }
     }
 
     /// Takes over what the log says about the brokers; call after every metadata update that changed one.
@@ -175,12 +190,19 @@ impl FailureWatcher {
         }
     }
 
+    /// What was seen since this was last asked, with how often.
+    pub fn take_findings(&mut self) -> Vec<Observation> {
+        std::mem::take(&mut self.findings.0).into_values().collect()
+    }
+
     /// A broker lives: every case against that life is closed.
     pub fn on_heartbeat(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch) {
             watched.last_heartbeat = now;
             watched.connection_closed = false;
-            watched.case = None;
+            if watched.case.take().is_some() {
+                self.findings.note(id, epoch, Finding::Acquitted);
+            }
         }
     }
 
@@ -199,13 +221,18 @@ impl FailureWatcher {
         let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
         match evidence {
             Evidence::ConnectionClosed { .. } => {
-                watched.connection_closed = true;
+                if !std::mem::replace(&mut watched.connection_closed, true) {
+                    self.findings.note(id, watched.epoch, Finding::ConnectionClosed);
+                }
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
                     return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 open_case(watched, now);
             }
-            Evidence::GossipSuspects { .. } => open_case(watched, now),
+            Evidence::GossipSuspects { .. } => {
+                open_case(watched, now);
+                self.findings.note(id, watched.epoch, Finding::SuspectedByGossip);
+            }
             Evidence::PingRefused { .. } => {
                 if watched.connection_closed {
                     return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
@@ -217,7 +244,11 @@ impl FailureWatcher {
             Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
                 return vec![convict(id, watched, Conviction::OtherIncarnationAnswered)];
             }
-            Evidence::PingAnswered { .. } => watched.case = None,
+            Evidence::PingAnswered { .. } => {
+                if watched.case.take().is_some() {
+                    self.findings.note(id, watched.epoch, Finding::Acquitted);
+                }
+            }
         }
         self.due_pings(id, now)
     }
@@ -233,6 +264,7 @@ impl FailureWatcher {
                 watched.last_heartbeat = now;
                 watched.case = None;
             }
+            self.findings.note(self.own_id, BrokerEpoch::UNKNOWN, Finding::WatcherLagged);
             return vec![];
         }
         let silent = |w: &Watched| now.saturating_sub(w.last_heartbeat) > silence;
@@ -245,7 +277,10 @@ impl FailureWatcher {
         for id in ids {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
             if silent(watched) {
-                open_case(watched, now);
+                if watched.case.is_none() {
+                    open_case(watched, now);
+                    self.findings.note(id, watched.epoch, Finding::Silent);
+                }
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
                     verdicts.push(convict(id, watched, Conviction::SilentAndRefused));
                     continue;
@@ -270,11 +305,12 @@ impl FailureWatcher {
             return None;
         }
         if lonely {
-            tracing::debug!(broker = id.0, "most brokers are silent: this node may be the one cut off");
+            self.findings.note(id, watched.epoch, Finding::HeldBackLonely);
             return None;
         }
         let recently = |at: Duration| now.saturating_sub(at) < refence_after;
         if watched.fenced_for_silence.is_some_and(recently) {
+            self.findings.note(id, watched.epoch, Finding::HeldBackAgain);
             return None;
         }
         watched.fenced_for_silence = Some(now);
@@ -430,6 +466,35 @@ mod tests {
         assert_eq!(w.tick(ms(60_000)), []);
     }
 
+    /// How often each was seen, of whom.
+    fn findings(watcher: &mut FailureWatcher) -> Vec<(i32, Finding, u32)> {
+        watcher.take_findings().into_iter().map(|o| (o.broker.0, o.finding, o.count)).collect()
+    }
+
+    #[test]
+    fn every_suspicion_and_its_end_are_told() {
+        let mut w = watcher(3);
+        let (id, incarnation) = (NodeId(2), incarnation(2));
+        w.on_evidence(Evidence::GossipSuspects { id, incarnation }, ms(1));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation }, ms(2));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation }, ms(3));
+        w.on_evidence(Evidence::PingAnswered { id, incarnation }, ms(4));
+        w.on_evidence(Evidence::PingAnswered { id, incarnation }, ms(5));
+        let all = [(2, Finding::SuspectedByGossip, 1), (2, Finding::ConnectionClosed, 1), (2, Finding::Acquitted, 1)];
+        assert_eq!(findings(&mut w), all);
+        w.on_evidence(Evidence::GossipSuspects { id, incarnation }, ms(6));
+        w.on_heartbeat(id, BrokerEpoch(2), ms(7));
+        assert_eq!(findings(&mut w), [(2, Finding::SuspectedByGossip, 1), (2, Finding::Acquitted, 1)]);
+        run(&mut w, 20, 2000, 3, &[]);
+        assert_eq!(findings(&mut w), [], "nothing to tell of a quiet cluster");
+        run(&mut w, 2000, 3000, 3, &[2, 3]);
+        let held = findings(&mut w);
+        assert!(held.iter().any(|(id, finding, _)| (*id, *finding) == (2, Finding::HeldBackLonely)), "{held:?}");
+        assert!(held.iter().any(|(id, finding, _)| (*id, *finding) == (3, Finding::Silent)), "{held:?}");
+        w.tick(ms(60_000));
+        assert_eq!(findings(&mut w), [(1, Finding::WatcherLagged, 1)]);
+    }
+
     #[test]
     fn a_closed_connection_of_an_earlier_process_says_nothing() {
         let mut w = watcher(3);
@@ -487,7 +552,9 @@ mod tests {
         assert_eq!(fences(&run(&mut w, 0, 900, 3, &[2])), [NodeId(2)]);
         w.on_cluster(&cluster(1..=3, &[2]), ms(900));
         w.on_cluster(&cluster(1..=3, &[]), ms(1000));
+        w.take_findings();
         assert_eq!(fences(&run(&mut w, 1000, 8000, 3, &[2])), [], "the session timeout decides");
+        assert!(findings(&mut w).iter().any(|(_, finding, _)| *finding == Finding::HeldBackAgain));
         assert_eq!(fences(&run(&mut w, 8000, 12_000, 3, &[2])), [NodeId(2)]);
     }
 }

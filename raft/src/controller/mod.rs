@@ -42,6 +42,7 @@ mod config_control;
 mod election;
 mod error;
 pub mod failure_watcher;
+mod observations;
 mod partition_change_builder;
 mod partition_control;
 mod placement;
@@ -60,7 +61,9 @@ pub use request::*;
 use crate::delta::MetadataDelta;
 use crate::ids::{BrokerEpoch, MetadataOffset, NodeId};
 use crate::image::MetadataImage;
-use crate::record::{Cause, ConfigResource, METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion, Provenance};
+use crate::record::{
+    Cause, ConfigResource, METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion, Observation, Provenance,
+};
 use cluster_control::ClusterControl;
 use config_control::ConfigControl;
 use partition_control::PartitionControl;
@@ -116,6 +119,14 @@ impl Batch {
     pub fn into_records(self) -> Vec<MetadataRecord> {
         self.records
     }
+    /// Puts observations before the decisions; they change nothing that any of these rests on.
+    fn preface(&mut self, observations: Vec<Observation>) {
+        let Author { controller, term, unix_ms } = self.author;
+        let provenance = Provenance { controller, term, unix_ms, cause: Cause::Observed };
+        let observations = observations.into_iter().map(MetadataRecord::Observation);
+        self.records.splice(0..0, std::iter::once(MetadataRecord::Provenance(provenance)).chain(observations));
+    }
+
     /// Whether further requests should wait for the next batch.
     pub fn is_full(&self) -> bool {
         self.records.len() >= FULL_BATCH_RECORDS
@@ -215,6 +226,25 @@ impl Controller {
     /// another process that registers under its id.
     pub fn heartbeat_connection_closed(&mut self, id: NodeId, epoch: BrokerEpoch) {
         self.cluster.connection_closed(id, epoch);
+    }
+
+    /// Notes soft evidence for the event log; nothing is decided by it.
+    pub fn observed(&mut self, observations: &[Observation], now: Duration) {
+        if self.active_term.is_some() {
+            observations.iter().for_each(|observation| self.cluster.observations.note(*observation, now));
+        }
+    }
+
+    /// Gives a batch that is complete the observations that are due along: all of them if it decides something, else those that
+    /// have waited long enough.
+    pub fn tell_observations(&mut self, batch: &mut Batch, now: Duration) {
+        if batch.is_full() {
+            return;
+        }
+        let due = self.cluster.observations.take(!batch.records.is_empty(), now);
+        if !due.is_empty() {
+            batch.preface(due);
+        }
     }
 
     /// Decides one request on its own, for tests and simulations: nobody in particular does, and `now` is the only clock.

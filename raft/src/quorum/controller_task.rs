@@ -29,7 +29,7 @@ use crate::controller::{
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
-use crate::record::{MAX_ENTRY_BYTES, MetadataRecord, encode_records};
+use crate::record::{Finding, MAX_ENTRY_BYTES, MetadataRecord, Observation, encode_records};
 use openraft::async_runtime::{Instant, Select3, Select4};
 use openraft::impls::OneshotResponder;
 use openraft::{AsyncRuntime, ReadPolicy};
@@ -53,6 +53,8 @@ pub(crate) enum Submission {
     Request(Box<ControllerRequest>, oneshot::Sender<Outcome>),
     /// The connection a broker sends its heartbeats on has closed.
     HeartbeatConnectionClosed(NodeId, BrokerEpoch),
+    /// Soft evidence for the event log.
+    Observed(Vec<Observation>),
 }
 
 pub(crate) struct ControllerTask<Rt: AsyncRuntime> {
@@ -127,6 +129,9 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     async fn serve(&mut self, term: u64) {
         let image = self.image.borrow().clone();
         self.controller.activate(term, &image, self.now());
+        let (broker, epoch) = (self.peers.me.node_id, BrokerEpoch::UNKNOWN);
+        let activated = Observation { broker, epoch, finding: Finding::ControllerActivated, count: 1 };
+        self.controller.observed(&[activated], self.now());
         if image.cluster.formation().is_none() && self.own_request(self.form_request()).await.is_err() {
             return;
         }
@@ -192,11 +197,13 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
                 Submission::HeartbeatConnectionClosed(id, epoch) => {
                     self.controller.heartbeat_connection_closed(id, epoch);
                 }
+                Submission::Observed(observations) => self.controller.observed(&observations, now),
             }
             if answers.len() < BATCH_REQUESTS && !batch.is_full() {
                 next = self.queue.try_recv().ok();
             }
         }
+        self.controller.tell_observations(&mut batch, now);
         match self.write(term, &batch.into_records()).await {
             Ok(()) => {
                 answers.into_iter().for_each(|(answer, outcome)| drop(answer.send(outcome)));

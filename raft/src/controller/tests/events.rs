@@ -4,7 +4,7 @@ use super::*;
 use crate::image::events::{
     ConfigValue, Event, Happening, LISTED_MAX, PartitionChangeKind as Kind, PartitionTransition,
 };
-use crate::record::{Cause, DiskReport};
+use crate::record::{Cause, DiskReport, Finding, Observation};
 
 /// What the last entry made happen, and why.
 fn last(cluster: &Cluster) -> Vec<(Cause, Happening)> {
@@ -248,4 +248,51 @@ fn decisions_of_one_batch_keep_their_causes() {
     let (_, event) = cluster.image.events.iter().next_back().expect("an event");
     let provenance = event.provenance;
     assert_eq!((provenance.controller, provenance.term, provenance.unix_ms), (NodeId(7), 9, 1234));
+}
+
+#[test]
+fn what_was_seen_goes_along_before_the_decision_and_decides_nothing() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.create_on("t", &[1, 2]);
+    let (id, epoch) = (NodeId(1), cluster.epochs[&NodeId(1)]);
+    let seen = |finding| Observation { broker: id, epoch, finding, count: 2 };
+    let author = Author { controller: NodeId(2), term: 1, unix_ms: 0 };
+    cluster.controller.observed(&[seen(Finding::SuspectedByGossip)], cluster.now);
+    let mut batch = Batch::new(author, cluster.image.clone());
+    cluster.controller.tell_observations(&mut batch, cluster.now);
+    assert!(batch.records().is_empty(), "not alone at once");
+    let why = Conviction::SilentAndRefused;
+    let fence = ControllerRequest::FenceBroker { id, epoch, why };
+    cluster.controller.handle(&mut batch, &fence, cluster.now).expect("fenced");
+    let alone = batch.records().to_vec();
+    cluster.controller.tell_observations(&mut batch, cluster.now);
+    assert!(batch.records().ends_with(&alone), "the decision is what it is without");
+    cluster.commit(batch.into_records());
+    let convicted = Cause::Convicted(why);
+    assert_eq!(
+        kinds(&cluster),
+        [(Cause::Observed, "suspected_by_gossip"), (convicted, "broker_fenced"), (convicted, "leader_elected")]
+    );
+    // What a deposed controller has not written is gone with its office.
+    cluster.controller.observed(&[seen(Finding::Acquitted)], cluster.now);
+    cluster.controller.resign();
+    cluster.controller.observed(&[seen(Finding::Acquitted)], cluster.now);
+    cluster.controller.activate(2, &cluster.image, cluster.now);
+    cluster.now += Duration::from_secs(60);
+    let mut batch = Batch::new(author, cluster.image.clone());
+    cluster.controller.tell_observations(&mut batch, cluster.now);
+    assert!(batch.records().is_empty());
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_though_nothing_had_to_move() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.beat(2, |beat| beat.disk_space = DiskSpace::Reserve).expect("heartbeat");
+    cluster.heartbeat(2);
+    let author = Author { controller: NodeId(1), term: 1, unix_ms: 0 };
+    cluster.now += Duration::from_secs(1);
+    let mut batch = Batch::new(author, cluster.image.clone());
+    cluster.controller.tell_observations(&mut batch, cluster.now);
+    cluster.commit(batch.into_records());
+    assert_eq!(kinds(&cluster), [(Cause::Observed, "disk_full"), (Cause::Observed, "disk_in_order")]);
 }
