@@ -133,6 +133,8 @@ struct Watched {
     last_heartbeat: Duration,
     connection_closed: bool,
     case: Option<Case>,
+    /// Whether it was silent when last looked at.
+    silent: bool,
     fenced_for_silence: Option<Duration>,
 }
 
@@ -177,6 +179,7 @@ impl FailureWatcher {
                 last_heartbeat: now,
                 connection_closed: false,
                 case: None,
+                silent: false,
                 fenced_for_silence: None,
             });
             let unfenced = !broker.fenced;
@@ -276,9 +279,11 @@ impl FailureWatcher {
         let ids: Vec<NodeId> = self.brokers.iter().filter(|(id, w)| judged(id, w)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
-            if silent(watched) {
-                if watched.case.is_none() {
-                    open_case(watched, now);
+            let was_silent = watched.silent;
+            watched.silent = silent(watched);
+            if watched.silent {
+                open_case(watched, now);
+                if !was_silent {
                     self.findings.note(id, watched.epoch, Finding::Silent);
                 }
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
@@ -519,6 +524,11 @@ mod tests {
         let mut w = watcher(3);
         let verdicts = run(&mut w, 0, 900, 3, &[2]);
         assert_eq!(fences(&verdicts), [NodeId(2)]);
+        assert_eq!(
+            findings(&mut w),
+            [(2, Finding::Silent, 1)],
+            "told once, though it goes on until the fence is in the log"
+        );
         let why = Conviction::SilentAndPingsUnanswered;
         assert!(verdicts.iter().any(|(_, v)| matches!(v, Verdict::Fence { why: said, .. } if *said == why)));
         let pings = verdicts.iter().take_while(|(_, v)| matches!(v, Verdict::Ping { .. })).count();

@@ -193,7 +193,7 @@ impl fmt::Display for Cause {
         let text = match self {
             Self::Formation => "the cluster was formed",
             Self::Registration => "a process registered as this broker",
-            Self::CaughtUp => "it has applied its registration",
+            Self::CaughtUp => "it sends heartbeats and has applied its registration",
             Self::FenceRequested => "it asked for it",
             Self::ShutdownRequested => "it shuts down in order",
             Self::ShutdownCompleted => "it shut down in order",

@@ -30,10 +30,12 @@ pub fn broker(scene: &Scene, id: NodeId) -> Result<Why, Problem> {
     if !troubles.is_empty() {
         chain.undecided(scene, [id]);
     }
-    let hangs =
-        [(share.waiting, "without leader until it is back"), (share.out_of_sync, "have no in-sync replica on it")];
+    let hangs = [
+        (share.waiting, "partitions have no leader until it is back"),
+        (share.out_of_sync, "partitions are out of sync here"),
+    ];
     for (count, how) in hangs.into_iter().filter(|(count, _)| *count > 0) {
-        chain.now(format!("of its {} partitions {count} {how}", share.replicas));
+        chain.now(format!("{count} of its {} {how}", share.replicas));
     }
     let place = broker.record.peer_address.clone();
     let healthy = troubles.is_empty();

@@ -100,7 +100,7 @@ impl Asked<'_> {
             let lost = format!("set {unclean} to go on with what is left: committed records are lost");
             ("an unclean election".to_owned(), lost)
         } else {
-            chain.now(format!("only {} hold everything committed", set(&holders)));
+            chain.now(format!("everything committed is held by {} alone", set(&holders)));
             let names = holders.iter().map(|id| format!("broker {id}")).collect::<Vec<_>>().join(" or ");
             let or_unclean = if others { ", or an unclean election" } else { "" };
             let alternative = if others {

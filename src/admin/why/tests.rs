@@ -31,7 +31,7 @@ fn a_partition_whose_only_replica_was_killed() {
         format!(
             "broker 2 fenced (epoch {}), because {because}\n\
              t-0 2 → none (epoch 1, ISR {{2}} → {{}}), because a broker was found dead: {because}\n\
-             gossip on node 1 holds broker 2 down\nonly {{2}} hold everything committed",
+             gossip on node 1 holds broker 2 down\neverything committed is held by {{2}} alone",
             scenario.image.cluster.broker(NodeId(2)).unwrap().epoch()
         )
     );
@@ -117,7 +117,7 @@ fn a_broker_through_its_life() {
     assert!(why.summary.starts_with("broker 2 fenced 12:00:00 because its connection closed"), "{}", why.summary);
     let said = texts(&why);
     assert!(said.starts_with("broker 2 is suspected by gossip (3 times)\nbroker 2 fenced"), "{said}");
-    assert!(said.contains("of its 2 partitions 1 without leader until it is back"), "{said}");
+    assert!(said.contains("1 of its 2 partitions have no leader until it is back"), "{said}");
     assert!(why.what_to_do.unwrap().starts_with("start broker 2, or see why node2:9192 cannot be reached"));
     scenario.register(2, DirectoryState::Online);
     let why = broker(&scenario.scene(&[]), NodeId(2)).unwrap();
