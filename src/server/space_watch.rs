@@ -3,8 +3,8 @@
 //! One task measures; everybody else reads the last reading. A reading is old by [`INTERVAL`] at most, while the watermarks are
 //! many times what can be written meanwhile.
 
-use crate::storage::{LogStore, RocksDbStore};
 use crate::storage::disk_space::{FileSystemSpace, SpaceGauge, SpaceReading, Watermarks};
+use crate::storage::{LogStore, RocksDbStore};
 use rookery_raft::controller::DiskSpace;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

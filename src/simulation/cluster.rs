@@ -913,6 +913,56 @@ fn a_cluster_keeps_every_promise_under_faults() {
     assert!(std::env::var("ROOKERY_SIM_SEED").is_ok() || total.iter().all(|count| *count > 0), "{total:?}");
 }
 
+/// How one of three nodes stops answering without a word.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    Stopped,
+    CutOff,
+}
+
+/// Virtual milliseconds from a controller's falling silent until every partition has another leader that serves.
+fn controller_gap(seed: u64, silence: Silence) -> u64 {
+    inline::turn_on();
+    seed_thread(Some(seed));
+    let mut world = World::new(seed);
+    world.climate = 0;
+    let whole = |w: &World| w.topic.is_some() && w.all_partitions(|p| p.isr.len() == 3) && w.is_whole();
+    world.until(20_000, "a whole cluster", whole).expect("no faults yet");
+    let settle = world.now + world.rng.random_range(300..800);
+    world.until(1000, "some time", |w| w.now >= settle).expect("time passes");
+    let is_controller = |m: &Machine| m.process.as_ref().and_then(Process::quorum).is_some_and(|q| q.is_active());
+    let at = world.machines.iter().position(is_controller).expect("a whole cluster has a controller");
+    let (victim, since) = (world.machines[at].id, world.now);
+    match silence {
+        Silence::Stopped => world.pause(at, since + 20_000),
+        Silence::CutOff => world.isolate(at, since + 20_000, (true, true)),
+    }
+    let served = |w: &World| {
+        let serves = |id: &TopicIdPartition| {
+            let others = w.machines.iter().filter(|m| m.id != victim);
+            let mut replicas = others.flat_map(|m| w.replicas_of(m)).filter(|p| p.id() == *id);
+            replicas.any(|p| p.role().0 == Role::Leader) && w.all_partitions(|p| !p.isr.contains(&victim))
+        };
+        w.partitions.keys().all(serves)
+    };
+    world.until(15_000, "leaders without the silent node", served).expect("two of three go on");
+    let gap = world.now - since;
+    world.machines.iter_mut().filter_map(|m| m.process.take()).for_each(Process::end);
+    seed_thread(None);
+    gap
+}
+
+#[test]
+fn a_controller_that_falls_silent_is_replaced_and_fenced_within_a_second() {
+    for silence in [Silence::Stopped, Silence::CutOff] {
+        let mut gaps: Vec<u64> = super::seeds(12, 100).map(|seed| controller_gap(seed, silence)).collect();
+        gaps.sort_unstable();
+        let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        println!("{silence:?}: {gaps:?}");
+        assert!(median <= 900 && worst <= 1300, "{silence:?}: {gaps:?}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let (first, second) = (run(3, true).1, run(3, true).1);

@@ -7,7 +7,7 @@
 //! # A case
 //!
 //! ```text
-//!            connection closed, gossip suspects it, or no heartbeat for three intervals
+//!            connection closed, gossip suspects it, no heartbeat for three intervals, or it led the quorum until just now
 //!  trusted ─────────────────────────────────────────────────────────────▶ suspected: pings at 0, 100, 200 ms
 //!     ▲  heartbeat, or a ping answered by the same incarnation                │
 //!     ├────────────────────────────────────────────────────────────────────────┤
@@ -78,6 +78,11 @@ pub enum Evidence {
         id: NodeId,
         /// Which start of its process.
         incarnation: IncarnationId,
+    },
+    /// It led the quorum, and the voters elected this node in its place.
+    WasDeposed {
+        /// Which broker, in whatever life.
+        id: NodeId,
     },
     /// The host answered a ping: nobody listens.
     PingRefused {
@@ -188,7 +193,7 @@ impl FailureWatcher {
             Evidence::ConnectionClosed { id, incarnation } | Evidence::GossipSuspects { id, incarnation } => {
                 (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
             }
-            Evidence::PingAnswered { id, .. } => (id, true),
+            Evidence::PingAnswered { id, .. } | Evidence::WasDeposed { id } => (id, true),
         };
         if !ours || id == self.own_id {
             return vec![];
@@ -202,7 +207,7 @@ impl FailureWatcher {
                 }
                 open_case(watched, now);
             }
-            Evidence::GossipSuspects { .. } => open_case(watched, now),
+            Evidence::GossipSuspects { .. } | Evidence::WasDeposed { .. } => open_case(watched, now),
             Evidence::PingRefused { .. } => {
                 if watched.connection_closed {
                     return vec![convict(id, watched, CLOSED_AND_REFUSED)];
@@ -371,6 +376,19 @@ mod tests {
         let mut watcher = FailureWatcher::new(FailureWatcherConfig::default(), NodeId(1), ms(0));
         watcher.on_cluster(&cluster(1..=brokers, &[]), ms(0));
         watcher
+    }
+
+    /// The voters had waited for it in vain until they elected; the new controller waited for three more intervals before it asked.
+    #[test]
+    fn a_controller_that_hung_was_suspected_only_after_three_more_intervals() {
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        let mut w = watcher(3);
+        assert_eq!(w.on_evidence(Evidence::WasDeposed { id }, ms(0)), [Verdict::Ping { id, epoch }]);
+        let verdicts = run(&mut w, 0, 420, 3, &[2]);
+        assert_eq!(verdicts.last(), Some(&(400, Verdict::Fence { id, epoch })));
+        let mut alive = watcher(3);
+        alive.on_evidence(Evidence::WasDeposed { id }, ms(0));
+        assert_eq!(fences(&run(&mut alive, 0, 1000, 3, &[])), [], "its heartbeats acquit it");
     }
 
     #[test]
