@@ -93,7 +93,7 @@ impl Lab {
         if !rustix::process::geteuid().is_root() {
             bail!("needs root, for network namespaces: run it as root, or with sudo");
         }
-        for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+        for (tool, package) in [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")] {
             if Command::new(tool).arg("-V").output().is_err() {
                 bail!("needs the command {tool}: install the package {package} (scripts/setup clients faults)");
             }

@@ -73,6 +73,8 @@ enum Command {
     Gaps(gaps::GapsArguments),
     /// Show which faults there are
     List,
+    /// Whether this machine can have fault tests: exit code 3, and why, if not
+    Here,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +92,13 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => lab::attended(move |stop| run::run(&arguments, stop)),
         Command::Check { run } => report::again(&run),
         Command::Gaps(arguments) => lab::attended(move |stop| gaps::run(&arguments, stop)),
+        Command::Here => Ok(match lab::Lab::create(run::NODES) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("faults: {why:#}");
+                ExitCode::from(3)
+            }
+        }),
         Command::List => {
             report::list();
             Ok(ExitCode::SUCCESS)

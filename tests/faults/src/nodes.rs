@@ -21,6 +21,9 @@ const HTTP_PORT: u16 = 8090;
 /// A node that has not left by then is stuck.
 const STOP_MAX: Duration = Duration::from_secs(40);
 
+/// A busy machine may be too slow for one answer in time.
+const ASKED: usize = 10;
+
 /// The cluster as one node sees it: the part of `GET /admin/v1/cluster` that the test needs.
 #[derive(Debug, Clone, Deserialize)]
 pub struct View {
@@ -245,8 +248,9 @@ impl Nodes {
 
     /// The newest view that any node answers with.
     pub fn view(&self) -> Result<View> {
-        let views = self.ids().into_iter().filter_map(|id| view(id).ok());
-        views.max_by_key(|v| (v.quorum.controller.is_some(), v.quorum.term)).context("no node answers")
+        let views = || self.ids().into_iter().filter_map(|id| view(id).ok());
+        let newest = || views().max_by_key(|v| (v.quorum.controller.is_some(), v.quorum.term));
+        (0..ASKED).find_map(|_| newest()).context("no node answers")
     }
 
     /// The active controller.
@@ -340,9 +344,9 @@ pub fn live(id: i32) -> bool {
     http::get(admin(id), "/health/live").is_ok()
 }
 
-/// Why the node says that it is not ready; nothing if it is, or says nothing.
+/// Why the node says that it is not ready; nothing if it is, or says nothing also when asked again.
 pub fn complaint(id: i32) -> Option<String> {
-    let (status, body) = http::get(admin(id), "/health/ready").ok()?;
+    let (status, body) = (0..ASKED).find_map(|_| http::get(admin(id), "/health/ready").ok())?;
     (status != 200).then_some(body)
 }
 

@@ -23,8 +23,9 @@ pub const PARTITIONS: i32 = 6;
 pub const TOPIC: &str = "faults";
 /// Steady before the first fault.
 const WARM: Duration = Duration::from_secs(5);
-/// What healing, groups and clients may take before something is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// What healing, groups and clients may take before something is stuck: also a store whose disk has failed several times is
+/// opened again by then.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// A producer may keep what it holds for two minutes.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(150);
 
