@@ -211,3 +211,27 @@ pub fn catalogue() -> Vec<Kind> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_chosen_by_its_name_its_group_a_mixture_with_it_and_all() {
+        let all = catalogue();
+        let hang = all.iter().find(|k| k.name == "disk-hang-leader").unwrap();
+        let chosen = |words: &[&str]| hang.is_chosen(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        for words in ["disk-hang-leader", "disk-hang", "kill-leader+disk-hang-leader", "mix", "all"] {
+            assert!(chosen(&["clock", words]), "{words}");
+        }
+        assert!(!chosen(&["disk-full", "disk-hang-controller", "kill-leader+disk-slow-leader"]));
+    }
+
+    #[test]
+    fn what_loses_a_disk_for_ever_is_of_one_group_so_that_no_mixture_loses_two() {
+        let all = catalogue();
+        let group = |name: &str| all.iter().find(|k| k.name == name).unwrap().group;
+        let losing = ["cut-log", "flip-log", "flip-table", "cut-metadata", "wiped-leader", "wiped-controller"];
+        assert!(losing.iter().all(|name| group(name) == group(losing[0])));
+    }
+}
