@@ -31,7 +31,8 @@
 //!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
 //!   silence; they convict still.)
 //! - **One proposal at a time**: a controller without a majority waits for as long as that lasts until its log has taken a fence.
-//!   The same life is not convicted again before the proposal was answered, nor within a second of the answer.
+//!   The same life is not convicted again before the proposal was answered, nor soon after the answer: 50 ms, then twice as long each
+//!   time, up to a second.
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
 //!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
 
@@ -49,8 +50,10 @@ pub struct FailureWatcherConfig {
     pub pings_at: [Duration; 3],
     /// How long a case waits for an answer.
     pub answer_within: Duration,
-    /// How long after the answer to a fence that life is not convicted again.
+    /// How long after the answer to a fence that life is not convicted again; doubled each time.
     pub propose_again_after: Duration,
+    /// How long at most.
+    pub propose_again_after_max: Duration,
     /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
     pub refence_after: Duration,
 }
@@ -61,7 +64,8 @@ impl Default for FailureWatcherConfig {
             heartbeat_interval: Duration::from_millis(100),
             pings_at: [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(200)],
             answer_within: Duration::from_millis(400),
-            propose_again_after: Duration::from_secs(1),
+            propose_again_after: Duration::from_millis(50),
+            propose_again_after_max: Duration::from_secs(1),
             refence_after: Duration::from_secs(10),
         }
     }
@@ -126,15 +130,13 @@ struct Case {
     refused: bool,
 }
 
-/// What became of a verdict.
+/// Whether a verdict may be proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proposal {
-    /// There is none.
-    None,
-    /// Nobody has answered yet.
+    /// From then on.
+    From(Duration),
+    /// Not before the last one was answered. (A fence that was written ends the case by way of the log.)
     Waits,
-    /// It was answered then. (A fence that was written ends the case by way of the log.)
-    Answered(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +150,8 @@ struct Watched {
     case: Option<Case>,
     fenced_for_silence: Option<Duration>,
     proposal: Proposal,
+    /// From the next answer to the next proposal.
+    pause: Duration,
 }
 
 /// Watches the brokers for one active controller.
@@ -177,7 +181,8 @@ impl FailureWatcher {
                 connection_closed: false,
                 case: None,
                 fenced_for_silence: None,
-                proposal: Proposal::None,
+                proposal: Proposal::From(now),
+                pause: self.config.propose_again_after,
             });
             let unfenced = !broker.fenced;
             if unfenced && !watched.unfenced {
@@ -186,7 +191,8 @@ impl FailureWatcher {
             watched.unfenced = unfenced;
             if !unfenced {
                 watched.case = None;
-                watched.proposal = Proposal::None;
+                watched.proposal = Proposal::From(now);
+                watched.pause = self.config.propose_again_after;
             }
         }
     }
@@ -203,7 +209,8 @@ impl FailureWatcher {
     /// A proposed fence was carried out, or refused.
     pub fn on_answer(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch && w.proposal == Proposal::Waits) {
-            watched.proposal = Proposal::Answered(now);
+            watched.proposal = Proposal::From(now + watched.pause);
+            watched.pause = (watched.pause * 2).min(self.config.propose_again_after_max);
         }
     }
 
@@ -219,9 +226,8 @@ impl FailureWatcher {
         if !ours || id == self.own_id {
             return vec![];
         }
-        let propose_again_after = self.config.propose_again_after;
         let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
-        let may_convict = watched.may_be_convicted(now, propose_again_after);
+        let may_convict = watched.may_be_convicted(now);
         match evidence {
             Evidence::ConnectionClosed { .. } => {
                 watched.connection_closed = true;
@@ -263,7 +269,6 @@ impl FailureWatcher {
             return vec![];
         }
         let silent = |w: &Watched| now.saturating_sub(w.last_heartbeat) > silence;
-        let propose_again_after = self.config.propose_again_after;
         let judged = |id: &NodeId, w: &Watched| w.unfenced && *id != self.own_id;
         let all = self.brokers.values().filter(|w| w.unfenced).count();
         let quiet = self.brokers.iter().filter(|(id, w)| judged(id, w) && silent(w)).count();
@@ -272,7 +277,7 @@ impl FailureWatcher {
         let ids: Vec<NodeId> = self.brokers.iter().filter(|(id, w)| judged(id, w)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
-            if !watched.may_be_convicted(now, propose_again_after) {
+            if !watched.may_be_convicted(now) {
                 continue;
             }
             if silent(watched) {
@@ -326,12 +331,8 @@ impl FailureWatcher {
 }
 
 impl Watched {
-    fn may_be_convicted(&self, now: Duration, propose_again_after: Duration) -> bool {
-        match self.proposal {
-            Proposal::None => true,
-            Proposal::Waits => false,
-            Proposal::Answered(at) => now.saturating_sub(at) >= propose_again_after,
-        }
+    fn may_be_convicted(&self, now: Duration) -> bool {
+        matches!(self.proposal, Proposal::From(from) if now >= from)
     }
 }
 
@@ -461,9 +462,12 @@ mod tests {
         assert_eq!(refused(&mut w, 5000), []);
         // It never will: this controller was deposed, or has no lease.
         w.on_answer(id, epoch, ms(5010));
-        assert_eq!(refused(&mut w, 5500), []);
-        assert_eq!(fences(&run(&mut w, 5020, 6000, 3, &[2])), []);
-        assert_eq!(fences(&run(&mut w, 6000, 6040, 3, &[2])), [id], "it is as dead as before");
+        assert_eq!(refused(&mut w, 5020), []);
+        assert_eq!(fences(&run(&mut w, 5040, 5500, 3, &[2])), [id], "it is as dead as before");
+        w.on_answer(id, epoch, ms(5510));
+        assert_eq!(refused(&mut w, 5520), []);
+        assert_eq!(fences(&run(&mut w, 5540, 5600, 3, &[2])), [], "later each time");
+        assert_eq!(fences(&run(&mut w, 5600, 6000, 3, &[2])), [id]);
         // It was written, and the broker came back in the same life: a new death is judged at once.
         w.on_cluster(&cluster(1..=3, &[2]), ms(6050));
         w.on_cluster(&cluster(1..=3, &[]), ms(6060));
