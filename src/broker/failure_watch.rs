@@ -199,8 +199,12 @@ impl FailureWatch {
                 tracing::warn!(node = id.0, epoch = epoch.0, "broker is dead: fencing it");
                 tokio::spawn(async move {
                     if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch }).await {
-                        tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written; the session time-out will");
+                        tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written");
                     }
+                    this.with(|watcher, now| {
+                        watcher.on_answer(id, epoch, now);
+                        Vec::new()
+                    });
                 });
             }
         }

@@ -30,6 +30,9 @@
 //! - **Lonely**: if more than half of the watched brokers are silent at once, it is rather this node that is cut off.
 //!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
 //!   silence; they convict still.)
+//! - **One proposal at a time**: a controller without a majority waits for as long as that lasts until its log has taken a fence.
+//!   The same life is not convicted again before the proposal was answered, nor soon after the answer: 50 ms, then twice as long each
+//!   time, up to a second.
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
 //!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
 
@@ -47,6 +50,10 @@ pub struct FailureWatcherConfig {
     pub pings_at: [Duration; 3],
     /// How long a case waits for an answer.
     pub answer_within: Duration,
+    /// How long after the answer to a fence that life is not convicted again; doubled each time.
+    pub propose_again_after: Duration,
+    /// How long at most.
+    pub propose_again_after_max: Duration,
     /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
     pub refence_after: Duration,
 }
@@ -57,6 +64,8 @@ impl Default for FailureWatcherConfig {
             heartbeat_interval: Duration::from_millis(100),
             pings_at: [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(200)],
             answer_within: Duration::from_millis(400),
+            propose_again_after: Duration::from_millis(50),
+            propose_again_after_max: Duration::from_secs(1),
             refence_after: Duration::from_secs(10),
         }
     }
@@ -126,6 +135,15 @@ struct Case {
     refused: bool,
 }
 
+/// Whether a verdict may be proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proposal {
+    /// From then on.
+    From(Duration),
+    /// Not before the last one was answered. (A fence that was written ends the case by way of the log.)
+    Waits,
+}
+
 #[derive(Clone, Debug)]
 struct Watched {
     epoch: BrokerEpoch,
@@ -136,6 +154,9 @@ struct Watched {
     connection_closed: bool,
     case: Option<Case>,
     fenced_for_silence: Option<Duration>,
+    proposal: Proposal,
+    /// From the next answer to the next proposal.
+    pause: Duration,
 }
 
 /// Watches the brokers for one active controller.
@@ -165,6 +186,8 @@ impl FailureWatcher {
                 connection_closed: false,
                 case: None,
                 fenced_for_silence: None,
+                proposal: Proposal::From(now),
+                pause: self.config.propose_again_after,
             });
             let unfenced = !broker.fenced;
             if unfenced && !watched.unfenced {
@@ -173,6 +196,8 @@ impl FailureWatcher {
             watched.unfenced = unfenced;
             if !unfenced {
                 watched.case = None;
+                watched.proposal = Proposal::From(now);
+                watched.pause = self.config.propose_again_after;
             }
         }
     }
@@ -183,6 +208,14 @@ impl FailureWatcher {
             watched.last_heartbeat = now;
             watched.connection_closed = false;
             watched.case = None;
+        }
+    }
+
+    /// A proposed fence was carried out, or refused.
+    pub fn on_answer(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
+        if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch && w.proposal == Proposal::Waits) {
+            watched.proposal = Proposal::From(now + watched.pause);
+            watched.pause = (watched.pause * 2).min(self.config.propose_again_after_max);
         }
     }
 
@@ -199,17 +232,18 @@ impl FailureWatcher {
             return vec![];
         }
         let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
+        let may_convict = watched.may_be_convicted(now);
         match evidence {
             Evidence::ConnectionClosed { .. } => {
                 watched.connection_closed = true;
-                if watched.case.as_ref().is_some_and(|case| case.refused) {
+                if may_convict && watched.case.as_ref().is_some_and(|case| case.refused) {
                     return vec![convict(id, watched, CLOSED_AND_REFUSED)];
                 }
                 open_case(watched, now);
             }
             Evidence::GossipSuspects { .. } | Evidence::WasDeposed { .. } => open_case(watched, now),
             Evidence::PingRefused { .. } => {
-                if watched.connection_closed {
+                if may_convict && watched.connection_closed {
                     return vec![convict(id, watched, CLOSED_AND_REFUSED)];
                 }
                 if let Some(case) = &mut watched.case {
@@ -217,7 +251,9 @@ impl FailureWatcher {
                 }
             }
             Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
-                return vec![convict(id, watched, "another incarnation answers in its place")];
+                if may_convict {
+                    return vec![convict(id, watched, "another incarnation answers in its place")];
+                }
             }
             Evidence::PingAnswered { .. } => watched.case = None,
         }
@@ -246,6 +282,9 @@ impl FailureWatcher {
         let ids: Vec<NodeId> = self.brokers.iter().filter(|(id, w)| judged(id, w)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
+            if !watched.may_be_convicted(now) {
+                continue;
+            }
             if silent(watched) {
                 open_case(watched, now);
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
@@ -296,6 +335,12 @@ impl FailureWatcher {
     }
 }
 
+impl Watched {
+    fn may_be_convicted(&self, now: Duration) -> bool {
+        matches!(self.proposal, Proposal::From(from) if now >= from)
+    }
+}
+
 const CLOSED_AND_REFUSED: &str = "its connection closed and its host refuses another";
 
 fn open_case(watched: &mut Watched, now: Duration) {
@@ -305,6 +350,7 @@ fn open_case(watched: &mut Watched, now: Duration) {
 fn convict(id: NodeId, watched: &mut Watched, why: &'static str) -> Verdict {
     tracing::info!(broker = id.0, epoch = watched.epoch.0, why, "broker found dead");
     watched.case = None;
+    watched.proposal = Proposal::Waits;
     Verdict::Fence { id, epoch: watched.epoch }
 }
 
@@ -417,6 +463,33 @@ mod tests {
         assert_eq!(run(&mut w, 0, 340, 3, &[2]), [(320, Verdict::Ping { id, epoch })]);
         assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(321)), []);
         assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch })]);
+    }
+
+    #[test]
+    fn a_controller_without_a_majority_proposed_the_same_fence_at_every_tick() {
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
+        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
+        let refused = |w: &mut FailureWatcher, at: u64| {
+            w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(at));
+            w.on_evidence(Evidence::PingRefused { id, epoch }, ms(at + 1))
+        };
+        // The log has not taken it yet.
+        assert_eq!(fences(&run(&mut w, 20, 5000, 3, &[2])), []);
+        assert_eq!(refused(&mut w, 5000), []);
+        // It never will: this controller was deposed, or has no lease.
+        w.on_answer(id, epoch, ms(5010));
+        assert_eq!(refused(&mut w, 5020), []);
+        assert_eq!(fences(&run(&mut w, 5040, 5500, 3, &[2])), [id], "it is as dead as before");
+        w.on_answer(id, epoch, ms(5510));
+        assert_eq!(refused(&mut w, 5520), []);
+        assert_eq!(fences(&run(&mut w, 5540, 5600, 3, &[2])), [], "later each time");
+        assert_eq!(fences(&run(&mut w, 5600, 6000, 3, &[2])), [id]);
+        // It was written, and the broker came back in the same life: a new death is judged at once.
+        w.on_cluster(&cluster(1..=3, &[2]), ms(6050));
+        w.on_cluster(&cluster(1..=3, &[]), ms(6060));
+        assert_eq!(refused(&mut w, 6070), [Verdict::Fence { id, epoch }]);
     }
 
     #[test]
