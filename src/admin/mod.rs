@@ -9,14 +9,19 @@
 //! | `GET /health/ready` | 200 when clients can be served, else 503 with each reason |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /admin/v1/cluster` | nodes, controller, term, gossip, partitions in trouble |
+//! | `GET /admin/v1/events` | what happened lately, and why ([`events`]); `after`, `before`, `limit`, `broker`, `topic`, `kind` |
+//! | `GET /admin/v1/why/partitions/{topic}/{partition}`, `…/brokers/{id}`, `…/groups/{id}` | what is wrong with it, and how it came to that ([`why`]) |
 //! | `POST /admin/v1/quorum/replace` | take a wiped voter back under its new identity |
 //!
 //! Requests that change anything need `content-type: application/json` (a browser form cannot send that) and an
 //! `Origin`, if there is one, that equals `Host`.
 
 mod cluster;
+pub mod events;
 mod guard;
 mod problem;
+mod time;
+pub mod why;
 
 pub use cluster::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, PartitionSummary, PartitionTrouble, QuorumSummary,
@@ -24,18 +29,23 @@ pub use cluster::{
 };
 pub use problem::Problem;
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use events::{EventPage, EventQuery};
 use futures_util::future::BoxFuture;
+use rookery_raft::ids::NodeId;
+use rookery_raft::image::MetadataImage;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use why::{GroupScene, Scene, Why};
 
 /// What the admin API shows of a node.
 pub trait NodeView: Send + Sync + 'static {
@@ -45,6 +55,12 @@ pub trait NodeView: Send + Sync + 'static {
     fn cluster(&self) -> BoxFuture<'_, ClusterView>;
     /// Prometheus text.
     fn metrics(&self) -> String;
+    /// The metadata this node has applied.
+    fn image(&self) -> Arc<MetadataImage>;
+    /// What it knows when it is asked why; voters are asked how they are.
+    fn scene(&self) -> BoxFuture<'_, Scene>;
+    /// The same, and what it knows of a group.
+    fn group_scene(&self, id: String) -> BoxFuture<'_, GroupScene>;
 }
 
 /// What an operator can ask a node for.
@@ -97,6 +113,10 @@ pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router 
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/admin/v1/cluster", get(|State(api): State<Api>| async move { Json(api.view.cluster().await) }))
+        .route("/admin/v1/events", get(event_page))
+        .route("/admin/v1/why/partitions/{topic}/{partition}", get(why_partition))
+        .route("/admin/v1/why/brokers/{id}", get(why_broker))
+        .route("/admin/v1/why/groups/{id}", get(why_group))
         .route("/admin/v1/quorum/replace", post(replace_voter))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such resource") })
         .method_not_allowed_fallback(|| async {
@@ -120,6 +140,35 @@ async fn metrics(State(api): State<Api>) -> Response {
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], api.view.metrics()).into_response()
 }
 
+async fn event_page(
+    State(api): State<Api>,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Result<Json<EventPage>, Problem> {
+    let Query(query) = query.map_err(|e| Problem::new(e.status(), e.body_text()))?;
+    events::page(&api.view.image().events, &query).map(Json)
+}
+
+async fn why_partition(
+    State(api): State<Api>,
+    Path((topic, partition)): Path<(String, String)>,
+) -> Result<Json<Why>, Problem> {
+    let partition = number("partition", &partition)?;
+    why::partition(&api.view.scene().await, &topic, partition).map(Json)
+}
+
+async fn why_broker(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Why>, Problem> {
+    let id = NodeId(number("broker", &id)?);
+    why::broker(&api.view.scene().await, id).map(Json)
+}
+
+async fn why_group(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Why>, Problem> {
+    why::group(&api.view.group_scene(id.clone()).await, &id).map(Json)
+}
+
+fn number(what: &str, text: &str) -> Result<i32, Problem> {
+    text.parse().map_err(|_| Problem::new(StatusCode::BAD_REQUEST, format!("a {what} is a number, not `{text}`")))
+}
+
 async fn replace_voter(
     State(api): State<Api>,
     body: Result<Json<ReplaceVoter>, axum::extract::rejection::JsonRejection>,
@@ -129,5 +178,7 @@ async fn replace_voter(
     Ok(Json(Health { status, reasons: Vec::new() }))
 }
 
+#[cfg(test)]
+mod scenario;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,18 @@ impl NodeView for Fake {
     fn metrics(&self) -> String {
         "rookery_up 1\n".into()
     }
+    fn image(&self) -> Arc<MetadataImage> {
+        MetadataImage::empty()
+    }
+    fn scene(&self) -> BoxFuture<'_, Scene> {
+        let (node, image) = (NodeId(7), self.image());
+        let scene =
+            Scene { node, image, controller: None, has_majority: None, liveness: std::collections::BTreeMap::new() };
+        Box::pin(async { scene })
+    }
+    fn group_scene(&self, _: String) -> BoxFuture<'_, GroupScene> {
+        Box::pin(async { GroupScene { scene: self.scene().await, described: None } })
+    }
 }
 
 impl NodeActions for Fake {
@@ -74,6 +86,14 @@ async fn what_is_asked_wrongly_is_answered_with_a_problem_document() {
         (post_of(path, JSON, "{\"node\":2}"), 422, "node"),
         (post_of(path, JSON, "{"), 400, "EOF"),
         (post_of(path, JSON, "{\"node_id\":9}"), 404, "node 9 is no voter"),
+        (get_of("/admin/v1/events?after=1&before=2"), 400, "exclude each other"),
+        (get_of("/admin/v1/events?kind=leader_lost,nonsense"), 400, "broker_fenced"),
+        (get_of("/admin/v1/events?limit=many"), 400, "invalid digit"),
+        (get_of("/admin/v1/events?colour=red"), 400, "colour"),
+        (get_of("/admin/v1/why/partitions/t/0"), 404, "there is no topic `t`"),
+        (get_of("/admin/v1/why/partitions/t/x"), 400, "not `x`"),
+        (get_of("/admin/v1/why/brokers/4"), 404, "broker 4 is not registered"),
+        (get_of("/admin/v1/why/groups/a%2Fb"), 404, "there is no group `a/b`"),
     ] {
         let answer = ask(&[], &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");

@@ -7,6 +7,10 @@
 //! not hand its office over.
 //!
 //! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
+//!
+//! What it saw is counted (`rookery_broker_failure_findings_total`) and handed to the controller for the event log, with each tick and
+//! before each verdict: at most one submission for each of these, however much there was to see. The active controller also counts what happens in the cluster
+//! (`rookery_cluster_events_total`); the sum over all nodes is the cluster's.
 
 use super::Departures;
 use crate::gossip::GossipEvent;
@@ -15,6 +19,7 @@ use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
 use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
 use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
+use rookery_raft::image::EventsImage;
 use rookery_raft::quorum::MetadataQuorum;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,12 +75,17 @@ impl FailureWatch {
         let mut departures = self.departures.changes();
         let mut gossip_open = true;
         let mut before = Before::default();
+        let mut counted = images.borrow().events.next_number();
         loop {
             let verdicts = tokio::select! {
                 // The clock before what others can make come often.
                 biased;
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.with(|watcher, now| watcher.tick(now)),
+                _ = tick.tick() => {
+                    let verdicts = self.with(|watcher, now| watcher.tick(now));
+                    self.tell_findings(&quorum);
+                    verdicts
+                }
                 changed = leadership.changed() => {
                     if changed.is_err() {
                         return;
@@ -91,6 +101,7 @@ impl FailureWatch {
                         return;
                     }
                     let image = images.borrow_and_update().clone();
+                    self.count_events(&image.events, &mut counted);
                     self.with(|watcher, now| { watcher.on_cluster(&image.cluster, now); Vec::new() })
                 }
                 event = connections.recv() => match event {
@@ -128,6 +139,29 @@ impl FailureWatch {
     fn with(&self, act: impl FnOnce(&mut FailureWatcher, Duration) -> Vec<Verdict>) -> Vec<Verdict> {
         let now = self.began.elapsed();
         self.watcher.lock().as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+    }
+
+    fn tell_findings(&self, quorum: &MetadataQuorum) {
+        let findings = self.watcher.lock().as_mut().map(FailureWatcher::take_findings).unwrap_or_default();
+        for seen in &findings {
+            let count = u64::from(seen.count);
+            metrics::counter!("rookery_broker_failure_findings_total", "finding" => seen.finding.name())
+                .increment(count);
+        }
+        if !findings.is_empty() {
+            quorum.observed(findings);
+        }
+    }
+
+    /// Every node has the same events; the one that decides counts them.
+    fn count_events(&self, events: &EventsImage, counted: &mut u64) {
+        let before = std::mem::replace(counted, events.next_number());
+        if self.watcher.lock().is_none() {
+            return;
+        }
+        for (_, event) in events.range(before..) {
+            metrics::counter!("rookery_cluster_events_total", "kind" => event.what.kind()).increment(1);
+        }
     }
 
     fn follow_leadership(&self, active: bool, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
@@ -194,11 +228,13 @@ impl FailureWatch {
                     }
                 });
             }
-            Verdict::Fence { id, epoch } => {
-                metrics::counter!("rookery_broker_failure_verdicts_total").increment(1);
-                tracing::warn!(node = id.0, epoch = epoch.0, "broker is dead: fencing it");
+            Verdict::Fence { id, epoch, why } => {
+                // In the event log what spoke against it comes before the verdict.
+                self.tell_findings(&quorum);
+                metrics::counter!("rookery_broker_failure_verdicts_total", "why" => why.name()).increment(1);
+                tracing::warn!(node = id.0, epoch = epoch.0, %why, "broker is dead: fencing it");
                 tokio::spawn(async move {
-                    if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch }).await {
+                    if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch, why }).await {
                         tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written");
                     }
                     this.with(|watcher, now| {

@@ -1,29 +1,19 @@
 //! `rookery cluster` and `rookery quorum`: what the admin API of a node says, and asks of it.
 
+use super::http::{HttpAddress, rows, text};
 use super::output::Results;
 use crate::admin::ReplaceVoter;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;
 
-/// A node that hangs still accepts connections.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A voter that is taken in has to catch up first.
 const REPLACE_MAX: Duration = Duration::from_secs(90);
-const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Of trouble on one screen.
 const LINES_MAX: usize = 10;
-
-/// The HTTP address of a node.
-#[derive(Args)]
-pub struct HttpAddress {
-    /// HTTP admin API of any node: HOST:PORT, or http://HOST:PORT
-    #[arg(long, env = super::HTTP_VARIABLE, default_value = "http://127.0.0.1:8090", value_name = "URL", value_parser = base_url)]
-    http: String,
-}
 
 /// Show the cluster as a node sees it: nodes, controller, gossip, partitions in trouble
 #[derive(Args)]
@@ -55,8 +45,7 @@ enum QuorumCommand {
 
 /// Ask and print.
 pub fn show(arguments: &ClusterArguments) -> Result<()> {
-    let http = &arguments.address.http;
-    let view = ask(http, |agent| agent.get(format!("{http}/admin/v1/cluster")).call(), ANSWER_MAX)?;
+    let view = arguments.address.get("/admin/v1/cluster")?;
     let mut out = Results::new();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&view)?)?;
@@ -64,18 +53,6 @@ pub fn show(arguments: &ClusterArguments) -> Result<()> {
         write!(out, "{}\n\n{}\n{}", summary(&view), brokers(&view), trouble(&view["partitions"]))?;
     }
     Ok(())
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 fn summary(view: &Value) -> String {
@@ -196,46 +173,14 @@ fn trouble(partitions: &Value) -> String {
 
 /// Ask for a change.
 pub fn quorum(arguments: &QuorumArguments) -> Result<()> {
-    let QuorumCommand::Replace { node_id, address: HttpAddress { http } } = &arguments.command;
-    let request = ReplaceVoter { node_id: *node_id };
-    let post = |agent: &ureq::Agent| agent.post(format!("{http}/admin/v1/quorum/replace")).send_json(&request);
-    let answer = ask(http, post, REPLACE_MAX)?;
+    let QuorumCommand::Replace { node_id, address } = &arguments.command;
+    let answer = address.post("/admin/v1/quorum/replace", &ReplaceVoter { node_id: *node_id }, REPLACE_MAX)?;
     if answer["status"] == "replaced" {
         writeln!(Results::new(), "node {node_id} is a voter again")?;
     } else {
         writeln!(Results::new(), "node {node_id} is a voter and has its disk: nothing had to be done")?;
     }
     Ok(())
-}
-
-fn base_url(text: &str) -> Result<String, String> {
-    let text = text.trim_end_matches('/');
-    match text.split_once("://") {
-        None => Ok(format!("http://{text}")),
-        Some(("http", _)) => Ok(text.to_owned()),
-        Some((scheme, _)) => Err(format!("the admin API speaks http, not {scheme}")),
-    }
-}
-
-fn ask(
-    http: &str,
-    request: impl FnOnce(&ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    answer_max: Duration,
-) -> Result<Value> {
-    let agent = ureq::Agent::config_builder()
-        .timeout_connect(Some(CONNECT_MAX))
-        .timeout_global(Some(answer_max))
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut answer = request(&agent).with_context(|| format!("{http} (--http) cannot be asked"))?;
-    let status = answer.status();
-    let body: Value =
-        answer.body_mut().read_json().with_context(|| format!("{http} (--http) is not the admin API of a node"))?;
-    if !status.is_success() {
-        bail!("{status}: {}", body["detail"].as_str().unwrap_or("no details"));
-    }
-    Ok(body)
 }
 
 #[cfg(test)]
@@ -293,12 +238,5 @@ mod tests {
         let said = trouble(&view(1000, 33));
         assert_eq!(said.trim().lines().count(), 11);
         assert!(said.ends_with("and 23 more topics (--json names them)\n"), "{said}");
-    }
-
-    #[test]
-    fn an_address_without_scheme_was_not_taken() {
-        assert_eq!(base_url("n1:8090").unwrap(), "http://n1:8090");
-        assert_eq!(base_url("http://n1:8090/").unwrap(), "http://n1:8090");
-        assert!(base_url("https://n1:8090").is_err());
     }
 }

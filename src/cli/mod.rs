@@ -6,11 +6,14 @@
 mod client;
 mod cluster;
 mod consume;
+mod events;
+mod http;
 mod output;
 mod produce;
 mod server;
 mod topic;
 mod tries;
+mod why;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,6 +35,8 @@ enum Command {
     Consume(consume::ConsumeArguments),
     Cluster(cluster::ClusterArguments),
     Quorum(cluster::QuorumArguments),
+    Events(events::EventsArguments),
+    Why(why::WhyArguments),
 }
 
 /// What client commands take from the environment, where settings of a server lie too.
@@ -62,6 +67,8 @@ pub fn run() -> ExitCode {
         Command::Consume(arguments) => block_on(consume::run(arguments)),
         Command::Cluster(arguments) => cluster::show(&arguments),
         Command::Quorum(arguments) => cluster::quorum(&arguments),
+        Command::Events(arguments) => events::show(&arguments),
+        Command::Why(arguments) => why::show(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

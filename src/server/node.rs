@@ -216,6 +216,7 @@ impl Node {
             admin,
             broker: OnceLock::new(),
             replicas: OnceLock::new(),
+            groups: OnceLock::new(),
             gossip: OnceLock::new(),
             space: space.reading(),
             prometheus,
@@ -380,6 +381,7 @@ impl Node {
         );
         self.view.broker.get_or_init(|| life.state());
         self.view.replicas.get_or_init(|| replicas.clone());
+        self.view.groups.get_or_init(|| groups.clone());
         self.replica_lane.open(replicas.clone());
         let elections = Arc::new(GroupElections::new(replicas.clone(), groups.clone()));
         self.publishers.begin(vec![replicas.clone(), elections.clone()]);

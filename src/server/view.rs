@@ -1,5 +1,6 @@
 //! What the admin API shows of a node, at every stage of its start.
 
+use crate::admin::why::{GroupScene, Scene};
 use crate::admin::{
     BrokerSummary, ClusterView, ControllerSummary, GossipSummary, NodeActions, NodeView, PartitionSummary,
     PartitionTrouble, Problem, QuorumSummary, ReplaceVoter, TopicTrouble, VoterSummary,
@@ -7,6 +8,8 @@ use crate::admin::{
 use crate::broker::{
     BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, ReplaceError, Replaced, VoterState,
 };
+use crate::coordinator::ReplicaLog;
+use crate::coordinator::group::GroupCoordinator;
 use crate::gossip::MembershipView;
 use crate::replica::ReplicaManager;
 use crate::storage::disk_space::SpaceReading;
@@ -33,6 +36,7 @@ pub struct View {
     pub admin: QuorumAdmin,
     pub broker: OnceLock<watch::Receiver<BrokerState>>,
     pub replicas: OnceLock<Arc<ReplicaManager>>,
+    pub groups: OnceLock<Arc<GroupCoordinator<ReplicaLog>>>,
     pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
     pub space: watch::Receiver<SpaceReading>,
     pub prometheus: PrometheusHandle,
@@ -56,8 +60,7 @@ impl View {
 
     async fn quorum(&self) -> QuorumSummary {
         let voters = self.admin.voters().await;
-        let votes = voters.values().filter(|state| **state == VoterState::Votes).count();
-        let has_majority = (!voters.is_empty()).then_some(votes * 2 > voters.len());
+        let has_majority = has_majority(&voters);
         let name = |state| match state {
             VoterState::Votes => "votes",
             VoterState::NoVote => "no vote",
@@ -150,6 +153,42 @@ impl NodeView for View {
     fn metrics(&self) -> String {
         self.prometheus.render()
     }
+
+    fn image(&self) -> Arc<MetadataImage> {
+        self.metadata.image()
+    }
+
+    fn scene(&self) -> BoxFuture<'_, Scene> {
+        async move {
+            let voters = self.admin.voters().await;
+            let gossip = self.gossip.get().map(|view| view.borrow().clone());
+            Scene {
+                node: self.node,
+                image: self.metadata.image(),
+                controller: self.metadata.controller(),
+                has_majority: has_majority(&voters),
+                liveness: gossip.iter().flat_map(|view| &view.members).map(|(id, m)| (*id, m.liveness)).collect(),
+            }
+        }
+        .boxed()
+    }
+
+    fn group_scene(&self, id: String) -> BoxFuture<'_, GroupScene> {
+        async move {
+            let described = match self.groups.get() {
+                Some(groups) => groups.describe_groups(vec![id.into()]).await.pop(),
+                None => None,
+            };
+            GroupScene { scene: self.scene().await, described }
+        }
+        .boxed()
+    }
+}
+
+/// Whether most voters vote; `None` where they are not known.
+fn has_majority(voters: &BTreeMap<NodeId, VoterState>) -> Option<bool> {
+    let votes = voters.values().filter(|state| **state == VoterState::Votes).count();
+    (!voters.is_empty()).then_some(votes * 2 > voters.len())
 }
 
 impl NodeActions for View {

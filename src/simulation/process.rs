@@ -307,6 +307,7 @@ impl Life {
         let voters: BTreeMap<NodeId, QuorumNode> = self.start.nodes.iter().map(node).collect();
         let mut config = QuorumConfig::new(self.me, voters, ClusterId(Uuid::from_u128(u128::from(self.start.life))));
         config.execution = StorageExecution::Inline;
+        config.wall_clock = || 0;
         config.snapshot_after = 200;
         config.keep_entries = 50;
         let mut seed = [0; 32];

@@ -11,6 +11,7 @@
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
 //! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
+//! | `post_mortem` | what a node says of a death: the event log, and why a partition, a broker, a group is as it is |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
@@ -24,6 +25,8 @@ mod disks;
 mod harness;
 #[cfg(feature = "rocksdb")]
 mod listeners;
+#[cfg(feature = "rocksdb")]
+mod post_mortem;
 #[cfg(feature = "rocksdb")]
 mod quorum;
 #[cfg(feature = "rocksdb")]

@@ -42,6 +42,7 @@
 //! What follows is looked for when a broker's disk changes and with every round of leader balancing
 //! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
 
+use super::observations::Observations;
 use super::partition_change_builder::PartitionChangeBuilder;
 use super::partition_control::{self, PartitionControl};
 use super::{
@@ -52,7 +53,8 @@ use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartit
 use crate::image::{BrokerRegistration, MetadataImage};
 use crate::planted::planted;
 use crate::record::{
-    Directory, DirectoryState, METADATA_VERSION_FEATURE, MetadataRecord, PartitionRegistration, RegisterBroker,
+    Cause, Conviction, Directory, DirectoryState, DiskReport, Finding, METADATA_VERSION_FEATURE, MetadataRecord,
+    Observation, PartitionRegistration, RegisterBroker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -75,6 +77,16 @@ impl DiskCondition {
     /// Records cannot be appended there for now: the replica is no member of an ISR.
     fn is_out(self) -> bool {
         self.stalled || self.space == DiskSpace::Reserve
+    }
+
+    /// The worst of it.
+    fn report(self) -> DiskReport {
+        match self.space {
+            _ if self.stalled => DiskReport::Stalled,
+            DiskSpace::Reserve => DiskReport::Full,
+            DiskSpace::Low => DiskReport::Low,
+            DiskSpace::Ample => DiskReport::InOrder,
+        }
     }
 }
 
@@ -107,11 +119,18 @@ pub(super) struct ClusterControl {
     config: ControllerConfig,
     sessions: BTreeMap<NodeId, Session>,
     last_expiry_check: Duration,
+    /// For the event log.
+    pub(super) observations: Observations,
 }
 
 impl ClusterControl {
     pub(super) fn new(config: ControllerConfig) -> Self {
-        Self { config, sessions: BTreeMap::new(), last_expiry_check: Duration::ZERO }
+        Self {
+            config,
+            sessions: BTreeMap::new(),
+            last_expiry_check: Duration::ZERO,
+            observations: Observations::default(),
+        }
     }
 
     pub(super) fn restart(&mut self, image: &MetadataImage, now: Duration) {
@@ -121,6 +140,7 @@ impl ClusterControl {
 
     pub(super) fn forget(&mut self) {
         self.sessions.clear();
+        self.observations.forget();
     }
 
     pub(super) fn connection_closed(&mut self, id: NodeId, epoch: BrokerEpoch) {
@@ -201,7 +221,7 @@ impl ClusterControl {
             let builder = replica_after_registration(partition, request.id, &request.directories, home, builder);
             Some(if planted!(RegistrationKeepsIsr) { builder } else { builder.leave_isr(request.id) })
         }));
-        batch.push(records)?;
+        batch.push(Cause::Registration, records)?;
         self.sessions.insert(request.id, Session::new(epoch, now));
         tracing::info!(broker = request.id.0, epoch = epoch.0, incarnation = %request.incarnation, "broker registered");
         Ok(ControllerResponse::RegisterBroker { epoch })
@@ -235,10 +255,10 @@ impl ClusterControl {
             self.unfence(batch, id, epoch)?;
             response.is_fenced = false;
         } else if !broker.fenced && request.want_fence {
-            self.fence(batch, id, epoch, "it asked for it")?;
+            self.fence(batch, id, epoch, Cause::FenceRequested)?;
             response.is_fenced = true;
         }
-        self.watch_disk(batch, request)?;
+        self.watch_disk(batch, request, now)?;
         Ok(ControllerResponse::BrokerHeartbeat(response))
     }
 
@@ -252,7 +272,7 @@ impl ClusterControl {
             let mut records = vec![MetadataRecord::BrokerShuttingDown { id, epoch }];
             let after = batch.preview(&records)?;
             records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
-            batch.push(records)?;
+            batch.push(Cause::ShutdownRequested, records)?;
             tracing::info!(broker = id.0, "broker is shutting down, its leaderships move");
             return Ok(false);
         }
@@ -265,11 +285,16 @@ impl ClusterControl {
         if batch.image().cluster.brokers().filter(|b| b.is_active()).any(|b| behind(&b)) {
             return Ok(false);
         }
-        self.fence(batch, id, epoch, "it shut down in order")?;
+        self.fence(batch, id, epoch, Cause::ShutdownCompleted)?;
         Ok(true)
     }
 
-    fn watch_disk(&mut self, batch: &mut Batch, request: &BrokerHeartbeatRequest) -> Result<(), ControllerError> {
+    fn watch_disk(
+        &mut self,
+        batch: &mut Batch,
+        request: &BrokerHeartbeatRequest,
+        now: Duration,
+    ) -> Result<(), ControllerError> {
         let (id, oldest) = (request.id, request.oldest_unfinished_commit);
         let disk = DiskCondition { stalled: oldest > self.config.commit_stall_max, space: request.disk_space };
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -285,16 +310,25 @@ impl ClusterControl {
         if before.space != disk.space {
             tracing::warn!(broker = id.0, before = ?before.space, now = ?disk.space, "the space on a broker's disk changed");
         }
-        self.relieve(batch, Some(id))
+        if before.report() != disk.report() {
+            let finding = match disk.report() {
+                DiskReport::InOrder => Finding::DiskInOrder,
+                DiskReport::Low => Finding::DiskLow,
+                DiskReport::Full => Finding::DiskFull,
+                DiskReport::Stalled => Finding::DiskStalled,
+            };
+            self.observations.note(Observation { broker: id, epoch: request.epoch, finding, count: 1 }, now);
+        }
+        self.relieve(batch, Some(id), Cause::DiskReported { broker: id, disk: disk.report() })
     }
 
     /// Moves what can be moved by now away from brokers whose disk hangs or fills up.
     pub(super) fn relieve_impaired(&self, batch: &mut Batch) -> Result<(), ControllerError> {
-        self.relieve(batch, None)
+        self.relieve(batch, None, Cause::DisksImpaired)
     }
 
     /// Also looks at every partition of `changed`, whose disk may be in order again.
-    fn relieve(&self, batch: &mut Batch, changed: Option<NodeId>) -> Result<(), ControllerError> {
+    fn relieve(&self, batch: &mut Batch, changed: Option<NodeId>, cause: Cause) -> Result<(), ControllerError> {
         let impaired = |id: &NodeId| self.disk(*id) != DiskCondition::default();
         let concerned: BTreeSet<NodeId> = self.sessions.keys().copied().filter(impaired).chain(changed).collect();
         if concerned.is_empty() {
@@ -328,7 +362,7 @@ impl ClusterControl {
             }
             Some(builder)
         });
-        batch.push(records)
+        batch.push(cause, records)
     }
 
     // ---- fencing ----
@@ -337,13 +371,19 @@ impl ClusterControl {
         let mut records = vec![MetadataRecord::UnfenceBroker { id, epoch }];
         let after = batch.preview(&records)?;
         records.extend(self.elect_leaderless_of(&after, id));
-        batch.push(records)?;
+        batch.push(Cause::CaughtUp, records)?;
         tracing::info!(broker = id.0, epoch = epoch.0, "broker unfenced");
         Ok(())
     }
 
-    fn fence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch, why: &str) -> Result<(), ControllerError> {
-        self.fence_all(batch, &[(id, epoch)], why)
+    fn fence(
+        &mut self,
+        batch: &mut Batch,
+        id: NodeId,
+        epoch: BrokerEpoch,
+        cause: Cause,
+    ) -> Result<(), ControllerError> {
+        self.fence_all(batch, &[(id, epoch)], cause)
     }
 
     /// Fences several brokers at once: one change for each partition, so that no leadership moves to another that is
@@ -352,7 +392,7 @@ impl ClusterControl {
         &mut self,
         batch: &mut Batch,
         brokers: &[(NodeId, BrokerEpoch)],
-        why: &str,
+        cause: Cause,
     ) -> Result<(), ControllerError> {
         let fence = |(id, epoch): &(NodeId, BrokerEpoch)| MetadataRecord::FenceBroker { id: *id, epoch: *epoch };
         let mut records: Vec<MetadataRecord> = brokers.iter().map(fence).collect();
@@ -364,20 +404,26 @@ impl ClusterControl {
             Some(leaving.fold(builder, |builder, (id, _)| builder.leave_isr(*id)))
         }));
         let partitions = records.len() - brokers.len();
-        batch.push(records)?;
+        batch.push(cause, records)?;
         for (id, epoch) in brokers {
-            tracing::info!(broker = id.0, epoch = epoch.0, partitions, why, "broker fenced");
+            tracing::info!(broker = id.0, epoch = epoch.0, partitions, why = %cause, "broker fenced");
         }
         Ok(())
     }
 
     /// The failure watcher's verdict; void if the broker has begun another life or is fenced already.
-    pub(super) fn fence_on_evidence(&mut self, batch: &mut Batch, id: NodeId, epoch: BrokerEpoch) -> Answer {
+    pub(super) fn fence_on_evidence(
+        &mut self,
+        batch: &mut Batch,
+        id: NodeId,
+        epoch: BrokerEpoch,
+        why: Conviction,
+    ) -> Answer {
         let target = batch.image().cluster.broker(id).filter(|b| b.epoch() == epoch && !b.fenced);
         if target.is_none() {
             return Ok(ControllerResponse::Fenced(vec![]));
         }
-        self.fence(batch, id, epoch, "the failure watcher found it dead")?;
+        self.fence(batch, id, epoch, Cause::Convicted(why))?;
         Ok(ControllerResponse::Fenced(vec![id]))
     }
 
@@ -401,7 +447,7 @@ impl ClusterControl {
         }
         self.sessions.retain(|id, _| image.cluster.broker(*id).is_some());
         if !expired.is_empty() {
-            self.fence_all(batch, &expired, "its session expired")?;
+            self.fence_all(batch, &expired, Cause::SessionExpired)?;
         }
         Ok(ControllerResponse::Fenced(expired.into_iter().map(|(id, _)| id).collect()))
     }
@@ -415,7 +461,7 @@ impl ClusterControl {
         let mut records = vec![MetadataRecord::UnregisterBroker { id, epoch: broker.epoch() }];
         let after = batch.preview(&records)?;
         records.extend(self.change_replicas_of(&after, id, |_, builder| Some(builder.leave_isr(id))));
-        batch.push(records)?;
+        batch.push(Cause::UnregistrationRequested, records)?;
         self.sessions.remove(&id);
         tracing::info!(broker = id.0, "broker unregistered");
         Ok(ControllerResponse::Done)
@@ -449,7 +495,7 @@ impl ClusterControl {
             Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })
         });
         records.extend(changes);
-        batch.push(records)?;
+        batch.push(Cause::DirectoriesReported { broker: id, reopened: !request.reopened.is_empty() }, records)?;
         Ok(ControllerResponse::Done)
     }
 

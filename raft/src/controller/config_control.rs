@@ -8,7 +8,7 @@ use super::{
 };
 use crate::ids::NodeId;
 use crate::image::{MetadataImage, config_def};
-use crate::record::{ConfigResource, ConfigResourceType, MetadataRecord};
+use crate::record::{Cause, ConfigResource, ConfigResourceType, MetadataRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME_BYTES_MAX: usize = 256;
@@ -84,7 +84,7 @@ impl ConfigControl<'_> {
         let after = batch.preview(&records)?;
         // In the same entry: from its offset on, leaders commit by the new rule.
         records.extend(PartitionControl { cluster: self.cluster }.follow_configs(&before, &after, resource));
-        batch.push(records)?;
+        batch.push(Cause::ConfigsRequested, records)?;
         tracing::info!(kind = ?resource.kind, name = %resource.name, "configs changed");
         Ok(())
     }

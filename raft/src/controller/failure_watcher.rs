@@ -38,6 +38,7 @@
 
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
 use crate::image::ClusterImage;
+use crate::record::{Conviction, Finding, Observation};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -125,6 +126,8 @@ pub enum Verdict {
         id: NodeId,
         /// In which life.
         epoch: BrokerEpoch,
+        /// On what grounds.
+        why: Conviction,
     },
 }
 
@@ -166,12 +169,27 @@ pub struct FailureWatcher {
     own_id: NodeId,
     brokers: BTreeMap<NodeId, Watched>,
     last_tick: Duration,
+    findings: Findings,
+}
+
+/// What was seen, for the event log and for metrics: one for each broker and kind, with how often.
+#[derive(Debug, Default)]
+struct Findings(BTreeMap<(NodeId, Finding), Observation>);
+
+impl Findings {
+    fn note(&mut self, broker: NodeId, epoch: BrokerEpoch, finding: Finding) {
+        tracing::debug!(broker = broker.0, epoch = epoch.0, finding = finding.name(), "seen");
+        let nothing = Observation { broker, epoch, finding, count: 0 };
+        let seen = self.0.entry((broker, finding)).or_insert(nothing);
+        seen.epoch = epoch;
+        seen.count = seen.count.saturating_add(1);
+    }
 }
 
 impl FailureWatcher {
     /// A watcher for a controller that has just become active; `own_id` is its own node, which it never judges.
     pub fn new(config: FailureWatcherConfig, own_id: NodeId, now: Duration) -> Self {
-        Self { config, own_id, brokers: BTreeMap::new(), last_tick: now }
+        Self { config, own_id, brokers: BTreeMap::new(), last_tick: now, findings: Findings::default() }
     }
 
     /// Takes over what the log says about the brokers; call after every metadata update that changed one.
@@ -202,12 +220,19 @@ impl FailureWatcher {
         }
     }
 
+    /// What was seen since this was last asked, with how often.
+    pub fn take_findings(&mut self) -> Vec<Observation> {
+        std::mem::take(&mut self.findings.0).into_values().collect()
+    }
+
     /// A broker lives: every case against that life is closed.
     pub fn on_heartbeat(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch) {
             watched.last_heartbeat = now;
             watched.connection_closed = false;
-            watched.case = None;
+            if watched.case.take().is_some() {
+                self.findings.note(id, epoch, Finding::Acquitted);
+            }
         }
     }
 
@@ -235,16 +260,25 @@ impl FailureWatcher {
         let may_convict = watched.may_be_convicted(now);
         match evidence {
             Evidence::ConnectionClosed { .. } => {
-                watched.connection_closed = true;
+                if !std::mem::replace(&mut watched.connection_closed, true) {
+                    self.findings.note(id, watched.epoch, Finding::ConnectionClosed);
+                }
                 if may_convict && watched.case.as_ref().is_some_and(|case| case.refused) {
-                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
+                    return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 open_case(watched, now);
             }
-            Evidence::GossipSuspects { .. } | Evidence::WasDeposed { .. } => open_case(watched, now),
+            Evidence::GossipSuspects { .. } => {
+                open_case(watched, now);
+                self.findings.note(id, watched.epoch, Finding::SuspectedByGossip);
+            }
+            Evidence::WasDeposed { .. } => {
+                open_case(watched, now);
+                self.findings.note(id, watched.epoch, Finding::Deposed);
+            }
             Evidence::PingRefused { .. } => {
                 if may_convict && watched.connection_closed {
-                    return vec![convict(id, watched, CLOSED_AND_REFUSED)];
+                    return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 if let Some(case) = &mut watched.case {
                     case.refused = true;
@@ -252,10 +286,14 @@ impl FailureWatcher {
             }
             Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
                 if may_convict {
-                    return vec![convict(id, watched, "another incarnation answers in its place")];
+                    return vec![convict(id, watched, Conviction::OtherIncarnationAnswered)];
                 }
             }
-            Evidence::PingAnswered { .. } => watched.case = None,
+            Evidence::PingAnswered { .. } => {
+                if watched.case.take().is_some() {
+                    self.findings.note(id, watched.epoch, Finding::Acquitted);
+                }
+            }
         }
         self.due_pings(id, now)
     }
@@ -271,6 +309,7 @@ impl FailureWatcher {
                 watched.last_heartbeat = now;
                 watched.case = None;
             }
+            self.findings.note(self.own_id, BrokerEpoch::UNKNOWN, Finding::WatcherLagged);
             return vec![];
         }
         let silent = |w: &Watched| now.saturating_sub(w.last_heartbeat) > silence;
@@ -286,9 +325,12 @@ impl FailureWatcher {
                 continue;
             }
             if silent(watched) {
-                open_case(watched, now);
+                if watched.case.is_none() {
+                    open_case(watched, now);
+                    self.findings.note(id, watched.epoch, Finding::Silent);
+                }
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
-                    verdicts.push(convict(id, watched, "it sends no heartbeats and its host refuses connections"));
+                    verdicts.push(convict(id, watched, Conviction::SilentAndRefused));
                     continue;
                 }
             }
@@ -311,15 +353,16 @@ impl FailureWatcher {
             return None;
         }
         if lonely {
-            tracing::debug!(broker = id.0, "most brokers are silent: this node may be the one cut off");
+            self.findings.note(id, watched.epoch, Finding::HeldBackLonely);
             return None;
         }
         let recently = |at: Duration| now.saturating_sub(at) < refence_after;
         if watched.fenced_for_silence.is_some_and(recently) {
+            self.findings.note(id, watched.epoch, Finding::HeldBackAgain);
             return None;
         }
         watched.fenced_for_silence = Some(now);
-        Some(convict(id, watched, "it neither sends heartbeats nor answers pings"))
+        Some(convict(id, watched, Conviction::SilentAndPingsUnanswered))
     }
 
     fn due_pings(&mut self, id: NodeId, now: Duration) -> Vec<Verdict> {
@@ -341,17 +384,15 @@ impl Watched {
     }
 }
 
-const CLOSED_AND_REFUSED: &str = "its connection closed and its host refuses another";
-
 fn open_case(watched: &mut Watched, now: Duration) {
     watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
 }
 
-fn convict(id: NodeId, watched: &mut Watched, why: &'static str) -> Verdict {
-    tracing::info!(broker = id.0, epoch = watched.epoch.0, why, "broker found dead");
+fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
+    tracing::info!(broker = id.0, epoch = watched.epoch.0, %why, "broker found dead");
     watched.case = None;
     watched.proposal = Proposal::Waits;
-    Verdict::Fence { id, epoch: watched.epoch }
+    Verdict::Fence { id, epoch: watched.epoch, why }
 }
 
 #[cfg(test)]
@@ -431,7 +472,8 @@ mod tests {
         let mut w = watcher(3);
         assert_eq!(w.on_evidence(Evidence::WasDeposed { id }, ms(0)), [Verdict::Ping { id, epoch }]);
         let verdicts = run(&mut w, 0, 420, 3, &[2]);
-        assert_eq!(verdicts.last(), Some(&(400, Verdict::Fence { id, epoch })));
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert_eq!(verdicts.last(), Some(&(400, Verdict::Fence { id, epoch, why })));
         let mut alive = watcher(3);
         alive.on_evidence(Evidence::WasDeposed { id }, ms(0));
         assert_eq!(fences(&run(&mut alive, 0, 1000, 3, &[])), [], "its heartbeats acquit it");
@@ -443,7 +485,10 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         let ping = w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         assert_eq!(ping, [Verdict::Ping { id, epoch }]);
-        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
+        assert_eq!(
+            w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)),
+            [Verdict::Fence { id, epoch, why: Conviction::ConnectionClosedAndRefused }]
+        );
     }
 
     #[test]
@@ -452,7 +497,8 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
         let answer = Evidence::PingAnswered { id, incarnation: incarnation(99) };
-        assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch }]);
+        let why = Conviction::OtherIncarnationAnswered;
+        assert_eq!(w.on_evidence(answer, ms(6)), [Verdict::Fence { id, epoch, why }]);
     }
 
     #[test]
@@ -462,7 +508,8 @@ mod tests {
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         assert_eq!(run(&mut w, 0, 340, 3, &[2]), [(320, Verdict::Ping { id, epoch })]);
         assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(321)), []);
-        assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch })]);
+        let why = Conviction::SilentAndRefused;
+        assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch, why })]);
     }
 
     #[test]
@@ -470,7 +517,8 @@ mod tests {
         let mut w = watcher(3);
         let (id, epoch) = (NodeId(2), BrokerEpoch(2));
         w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
-        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch }]);
+        let why = Conviction::ConnectionClosedAndRefused;
+        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch, why }]);
         let refused = |w: &mut FailureWatcher, at: u64| {
             w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(at));
             w.on_evidence(Evidence::PingRefused { id, epoch }, ms(at + 1))
@@ -489,7 +537,7 @@ mod tests {
         // It was written, and the broker came back in the same life: a new death is judged at once.
         w.on_cluster(&cluster(1..=3, &[2]), ms(6050));
         w.on_cluster(&cluster(1..=3, &[]), ms(6060));
-        assert_eq!(refused(&mut w, 6070), [Verdict::Fence { id, epoch }]);
+        assert_eq!(refused(&mut w, 6070), [Verdict::Fence { id, epoch, why }]);
     }
 
     #[test]
@@ -513,6 +561,35 @@ mod tests {
         let ping = w.on_evidence(Evidence::PingRefused { id, epoch }, ms(60_000));
         assert_eq!(ping, [Verdict::Ping { id, epoch }], "one that is late");
         assert_eq!(w.tick(ms(60_000)), []);
+    }
+
+    /// How often each was seen, of whom.
+    fn findings(watcher: &mut FailureWatcher) -> Vec<(i32, Finding, u32)> {
+        watcher.take_findings().into_iter().map(|o| (o.broker.0, o.finding, o.count)).collect()
+    }
+
+    #[test]
+    fn every_suspicion_and_its_end_are_told() {
+        let mut w = watcher(3);
+        let (id, incarnation) = (NodeId(2), incarnation(2));
+        w.on_evidence(Evidence::GossipSuspects { id, incarnation }, ms(1));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation }, ms(2));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation }, ms(3));
+        w.on_evidence(Evidence::PingAnswered { id, incarnation }, ms(4));
+        w.on_evidence(Evidence::PingAnswered { id, incarnation }, ms(5));
+        let all = [(2, Finding::SuspectedByGossip, 1), (2, Finding::ConnectionClosed, 1), (2, Finding::Acquitted, 1)];
+        assert_eq!(findings(&mut w), all);
+        w.on_evidence(Evidence::GossipSuspects { id, incarnation }, ms(6));
+        w.on_heartbeat(id, BrokerEpoch(2), ms(7));
+        assert_eq!(findings(&mut w), [(2, Finding::SuspectedByGossip, 1), (2, Finding::Acquitted, 1)]);
+        run(&mut w, 20, 2000, 3, &[]);
+        assert_eq!(findings(&mut w), [], "nothing to tell of a quiet cluster");
+        run(&mut w, 2000, 3000, 3, &[2, 3]);
+        let held = findings(&mut w);
+        assert!(held.iter().any(|(id, finding, _)| (*id, *finding) == (2, Finding::HeldBackLonely)), "{held:?}");
+        assert!(held.iter().any(|(id, finding, _)| (*id, *finding) == (3, Finding::Silent)), "{held:?}");
+        w.tick(ms(60_000));
+        assert_eq!(findings(&mut w), [(1, Finding::WatcherLagged, 1)]);
     }
 
     #[test]
@@ -539,6 +616,8 @@ mod tests {
         let mut w = watcher(3);
         let verdicts = run(&mut w, 0, 900, 3, &[2]);
         assert_eq!(fences(&verdicts), [NodeId(2)]);
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert!(verdicts.iter().any(|(_, v)| matches!(v, Verdict::Fence { why: said, .. } if *said == why)));
         let pings = verdicts.iter().take_while(|(_, v)| matches!(v, Verdict::Ping { .. })).count();
         assert_eq!(pings, 3);
         let mut answered = watcher(3);
@@ -570,7 +649,9 @@ mod tests {
         assert_eq!(fences(&run(&mut w, 0, 900, 3, &[2])), [NodeId(2)]);
         w.on_cluster(&cluster(1..=3, &[2]), ms(900));
         w.on_cluster(&cluster(1..=3, &[]), ms(1000));
+        w.take_findings();
         assert_eq!(fences(&run(&mut w, 1000, 8000, 3, &[2])), [], "the session timeout decides");
+        assert!(findings(&mut w).iter().any(|(_, finding, _)| *finding == Finding::HeldBackAgain));
         assert_eq!(fences(&run(&mut w, 8000, 12_000, 3, &[2])), [NodeId(2)]);
     }
 }

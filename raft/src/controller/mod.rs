@@ -42,6 +42,7 @@ mod config_control;
 mod election;
 mod error;
 pub mod failure_watcher;
+mod observations;
 mod partition_change_builder;
 mod partition_control;
 mod placement;
@@ -58,9 +59,11 @@ pub use producer_id_control::PRODUCER_ID_BLOCK;
 pub use request::*;
 
 use crate::delta::MetadataDelta;
-use crate::ids::{BrokerEpoch, MetadataOffset};
+use crate::ids::{BrokerEpoch, MetadataOffset, NodeId};
 use crate::image::MetadataImage;
-use crate::record::{ConfigResource, METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion};
+use crate::record::{
+    Cause, ConfigResource, METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion, Observation, Provenance,
+};
 use cluster_control::ClusterControl;
 use config_control::ConfigControl;
 use partition_control::PartitionControl;
@@ -75,10 +78,24 @@ use topic_control::TopicControl;
 /// What a request came to: for the log, and for the caller once the log has it.
 pub type Answer = Result<ControllerResponse, ControllerError>;
 
+/// Who decides a batch, and when, for the event log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The active controller.
+    pub controller: NodeId,
+    /// Its term.
+    pub term: u64,
+    /// Its wall clock, in milliseconds since 1970. Told to people, never compared.
+    pub unix_ms: i64,
+}
+
 /// Several decisions that become one Raft entry.
 pub struct Batch {
+    author: Author,
     image: Arc<MetadataImage>,
     records: Vec<MetadataRecord>,
+    /// Of the last records.
+    cause: Option<Cause>,
 }
 
 /// A batch with this many records takes no more requests. One request may still bring more.
@@ -86,8 +103,8 @@ const FULL_BATCH_RECORDS: usize = 10_000;
 
 impl Batch {
     /// Begins with the applied image and no records.
-    pub fn new(applied: Arc<MetadataImage>) -> Self {
-        Self { image: applied, records: Vec::new() }
+    pub fn new(author: Author, applied: Arc<MetadataImage>) -> Self {
+        Self { author, image: applied, records: Vec::new(), cause: None }
     }
 
     /// The applied image plus the batch's records. Its offset stays the applied one until the entry has an index.
@@ -102,6 +119,14 @@ impl Batch {
     pub fn into_records(self) -> Vec<MetadataRecord> {
         self.records
     }
+    /// Puts observations before the decisions; they change nothing that any of these rests on.
+    fn preface(&mut self, observations: Vec<Observation>) {
+        let Author { controller, term, unix_ms } = self.author;
+        let provenance = Provenance { controller, term, unix_ms, cause: Cause::Observed };
+        let observations = observations.into_iter().map(MetadataRecord::Observation);
+        self.records.splice(0..0, std::iter::once(MetadataRecord::Provenance(provenance)).chain(observations));
+    }
+
     /// Whether further requests should wait for the next batch.
     pub fn is_full(&self) -> bool {
         self.records.len() >= FULL_BATCH_RECORDS
@@ -112,12 +137,16 @@ impl Batch {
         BrokerEpoch(self.image.offset.0 + 1)
     }
 
-    /// Takes in a decision, all of it or, if it is impossible, nothing.
-    fn push(&mut self, records: Vec<MetadataRecord>) -> Result<(), ControllerError> {
+    /// Takes in a decision, all of it or, if it is impossible, nothing. Decisions with one cause, one after the other, are told as one.
+    fn push(&mut self, cause: Cause, records: Vec<MetadataRecord>) -> Result<(), ControllerError> {
         if records.is_empty() {
             return Ok(());
         }
         self.image = self.preview(&records)?;
+        if self.cause.replace(cause) != Some(cause) {
+            let Author { controller, term, unix_ms } = self.author;
+            self.records.push(MetadataRecord::Provenance(Provenance { controller, term, unix_ms, cause }));
+        }
         self.records.extend(records);
         Ok(())
     }
@@ -195,13 +224,34 @@ impl Controller {
 
     /// Notes that the connection a broker sends its heartbeats on has closed: its session no longer speaks against
     /// another process that registers under its id.
-    pub fn heartbeat_connection_closed(&mut self, id: crate::ids::NodeId, epoch: BrokerEpoch) {
+    pub fn heartbeat_connection_closed(&mut self, id: NodeId, epoch: BrokerEpoch) {
         self.cluster.connection_closed(id, epoch);
     }
 
-    /// Decides one request on its own.
+    /// Notes soft evidence for the event log; nothing is decided by it.
+    pub fn observed(&mut self, observations: &[Observation], now: Duration) {
+        if self.active_term.is_some() {
+            observations.iter().for_each(|observation| self.cluster.observations.note(*observation, now));
+        }
+    }
+
+    /// Gives a batch that is complete the observations that are due along: all of them if it decides something, else those that
+    /// have waited long enough.
+    pub fn tell_observations(&mut self, batch: &mut Batch, now: Duration) {
+        if batch.is_full() {
+            return;
+        }
+        let due = self.cluster.observations.take(!batch.records.is_empty(), now);
+        if !due.is_empty() {
+            batch.preface(due);
+        }
+    }
+
+    /// Decides one request on its own, for tests and simulations: nobody in particular does, and `now` is the only clock.
     pub fn decide(&mut self, applied: &Arc<MetadataImage>, request: &ControllerRequest, now: Duration) -> Decision {
-        let mut batch = Batch::new(applied.clone());
+        let unix_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let author = Author { controller: NodeId::NONE, term: self.active_term.unwrap_or_default(), unix_ms };
+        let mut batch = Batch::new(author, applied.clone());
         let response = self.handle(&mut batch, request, now);
         Decision { records: batch.into_records(), response }
     }
@@ -217,7 +267,9 @@ impl Controller {
             ControllerRequest::BrokerHeartbeat(request) => self.cluster.heartbeat(batch, request, now),
             ControllerRequest::UpdateDirectories(request) => self.cluster.update_directories(batch, request),
             ControllerRequest::UnregisterBroker { id } => self.cluster.unregister(batch, *id),
-            ControllerRequest::FenceBroker { id, epoch } => self.cluster.fence_on_evidence(batch, *id, *epoch),
+            ControllerRequest::FenceBroker { id, epoch, why } => {
+                self.cluster.fence_on_evidence(batch, *id, *epoch, *why)
+            }
             ControllerRequest::ExpireSessions => self.cluster.expire_sessions(batch, now),
             ControllerRequest::CreateTopics(request) => Ok(self.topics().create_topics(batch, request)),
             ControllerRequest::DeleteTopics { topics } => Ok(self.topics().delete_topics(batch, topics)),
@@ -277,7 +329,7 @@ fn form(batch: &mut Batch, request: &FormRequest, first_configs: &BTreeMap<Strin
         name: name.clone(),
         value: Some(value.clone()),
     }));
-    batch.push(records)?;
+    batch.push(Cause::Formation, records)?;
     Ok(ControllerResponse::Done)
 }
 

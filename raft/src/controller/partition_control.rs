@@ -12,7 +12,7 @@ use crate::image::MetadataImage;
 use crate::image::config_def::UNCLEAN_LEADER_ELECTION_ENABLE;
 use crate::planted::planted;
 use crate::record::{
-    ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
+    Cause, ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
 };
 
 /// The configs of a topic that its partitions' changes depend on.
@@ -91,7 +91,7 @@ impl PartitionControl<'_> {
             .isr(isr)
             .recovery_state(change.recovery_state);
         if let Some(record) = self.build(&image, id, partition, builder) {
-            batch.push(vec![record])?;
+            batch.push(Cause::IsrProposed { leader }, vec![record])?;
         }
         let after = batch.image().partition(id).ok_or(ControllerError::UnknownTopicOrPartition)?;
         Ok(after.as_ref().clone())
@@ -214,7 +214,8 @@ impl PartitionControl<'_> {
                 if built.unclean {
                     tracing::warn!(partition = %name, leader = leader.0, "UNCLEAN leader election, asked for");
                 }
-                batch.push(vec![MetadataRecord::PartitionChange(built.change)])?;
+                let cause = Cause::ElectionRequested { unclean: election == Election::Unclean };
+                batch.push(cause, vec![MetadataRecord::PartitionChange(built.change)])?;
                 Ok(ElectedLeader { leader, unclean: built.unclean })
             }
             _ if election == Election::Preferred => Err(ControllerError::PreferredLeaderNotAvailable),
@@ -241,7 +242,7 @@ impl PartitionControl<'_> {
             }
         }
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        batch.push(records)?;
+        batch.push(Cause::LeaderBalance, records)?;
         Ok(ControllerResponse::Rebalanced(count))
     }
 

@@ -3,7 +3,7 @@
 use super::cluster_control::ClusterControl;
 use super::{Answer, Batch, ControllerError, ControllerResponse};
 use crate::ids::{BrokerEpoch, NodeId};
-use crate::record::MetadataRecord;
+use crate::record::{Cause, MetadataRecord};
 
 /// How many ids a broker gets at a time.
 pub const PRODUCER_ID_BLOCK: i32 = 1000;
@@ -17,7 +17,7 @@ impl ProducerIdControl {
         let next = first
             .checked_add(i64::from(PRODUCER_ID_BLOCK))
             .ok_or_else(|| ControllerError::Internal("all producer ids are used up".into()))?;
-        batch.push(vec![MetadataRecord::ProducerIds { next }])?;
+        batch.push(Cause::ProducerIdsRequested, vec![MetadataRecord::ProducerIds { next }])?;
         Ok(ControllerResponse::ProducerIds { first, count: PRODUCER_ID_BLOCK })
     }
 }

@@ -9,7 +9,7 @@ use crate::ids::{
     QuorumNodeId, TopicId, TopicIdPartition, TopicName, TopicPartition,
 };
 use crate::record::{
-    Address, ConfigResource, Directory, FeatureRange, LeaderRecoveryState, Listener, PartitionRegistration,
+    Address, ConfigResource, Conviction, Directory, FeatureRange, LeaderRecoveryState, Listener, PartitionRegistration,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +37,8 @@ pub enum ControllerRequest {
         id: NodeId,
         /// In which life; a verdict on an earlier one is void.
         epoch: BrokerEpoch,
+        /// On what grounds.
+        why: Conviction,
     },
     /// Creates topics, each on its own.
     CreateTopics(CreateTopicsRequest),

@@ -1,5 +1,6 @@
 //! Decisions one by one, and random histories that must keep the invariants.
 
+mod events;
 mod histories;
 
 use super::*;
@@ -8,7 +9,7 @@ use crate::ids::{
 };
 use crate::image::config_def::{MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE};
 use crate::record::{
-    Address, ConfigResource, Directory, DirectoryState, FeatureRange, LeaderRecoveryState, Listener,
+    Address, ConfigResource, Conviction, Directory, DirectoryState, FeatureRange, LeaderRecoveryState, Listener,
     PartitionRegistration, ReplicaList, SecurityProtocol,
 };
 use std::collections::BTreeMap;
@@ -137,7 +138,11 @@ impl Cluster {
     }
 
     fn fence(&mut self, id: i32) {
-        let request = ControllerRequest::FenceBroker { id: NodeId(id), epoch: self.epochs[&NodeId(id)] };
+        let request = ControllerRequest::FenceBroker {
+            id: NodeId(id),
+            epoch: self.epochs[&NodeId(id)],
+            why: Conviction::ConnectionClosedAndRefused,
+        };
         self.ask(request).expect("fenced");
     }
 
@@ -694,7 +699,7 @@ fn topics_grow_and_go() {
 #[test]
 fn requests_of_one_batch_see_each_other() {
     let mut cluster = Cluster::with_brokers(3);
-    let mut batch = Batch::new(cluster.image.clone());
+    let mut batch = Batch::new(Author { controller: NodeId(1), term: 1, unix_ms: 0 }, cluster.image.clone());
     let create =
         ControllerRequest::CreateTopics(CreateTopicsRequest { topics: vec![named("t", 1, 3)], validate_only: false });
     let mut answers = Vec::new();

@@ -8,7 +8,7 @@ use super::{
 use crate::ids::{DirectoryId, LeaderEpoch, NodeId, PartitionEpoch, TopicId};
 use crate::image::{MetadataImage, config_def};
 use crate::record::{
-    ConfigResource, DirectoryList, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
+    Cause, ConfigResource, DirectoryList, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -33,7 +33,7 @@ impl TopicControl<'_> {
             if named_twice {
                 return Err(ControllerError::InvalidRequest(format!("Topic {} is named twice.", topic.name)));
             }
-            self.create_one(batch, topic, request.validate_only, &mut budget)
+            self.create_one(batch, Cause::TopicCreationRequested, topic, request.validate_only, &mut budget)
         };
         ControllerResponse::CreateTopics(request.topics.iter().map(create).collect())
     }
@@ -41,6 +41,7 @@ impl TopicControl<'_> {
     fn create_one(
         &mut self,
         batch: &mut Batch,
+        cause: Cause,
         topic: &NewTopic,
         validate_only: bool,
         budget: &mut i32,
@@ -89,7 +90,7 @@ impl TopicControl<'_> {
             let registration = self.new_partition(&image, replicas)?;
             records.push(MetadataRecord::Partition { topic_id: created.id, partition, registration });
         }
-        batch.push(records)?;
+        batch.push(cause, records)?;
         tracing::info!(topic = %topic.name, id = %created.id, partitions = created.partitions, "topic created");
         Ok(created)
     }
@@ -227,7 +228,7 @@ impl TopicControl<'_> {
             configs: request.configs.clone(),
         };
         let mut budget = self.config.partitions_per_request_max;
-        let created = self.create_one(batch, &topic, false, &mut budget)?;
+        let created = self.create_one(batch, Cause::InternalTopicNeeded, &topic, false, &mut budget)?;
         Ok(ControllerResponse::InternalTopic { id: created.id })
     }
 
@@ -240,7 +241,7 @@ impl TopicControl<'_> {
                 TopicRef::Name(name) => image.topics.by_name(name).ok_or(ControllerError::UnknownTopicOrPartition)?,
                 TopicRef::Id(id) => image.topics.by_id(*id).ok_or(ControllerError::UnknownTopicId)?,
             };
-            batch.push(vec![MetadataRecord::RemoveTopic { topic_id: found.id }])?;
+            batch.push(Cause::TopicDeletionRequested, vec![MetadataRecord::RemoveTopic { topic_id: found.id }])?;
             tracing::info!(topic = %found.name, id = %found.id, "topic deleted");
             Ok(TopicDeleted { name: found.name.clone(), id: found.id })
         };
@@ -299,7 +300,7 @@ impl TopicControl<'_> {
             records.push(MetadataRecord::Partition { topic_id: topic.id, partition, registration });
         }
         *budget -= additional;
-        if validate_only { Ok(()) } else { batch.push(records) }
+        if validate_only { Ok(()) } else { batch.push(Cause::PartitionsRequested, records) }
     }
 }
 

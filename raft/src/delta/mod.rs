@@ -7,9 +7,13 @@
 //!
 //! A delta lives in one task. It holds a working copy of every small part of the image (persistent maps: a copy is a
 //! reference), and for topics only the partitions that changed, so that it costs what changed.
+//!
+//! What a decision changed also becomes events for people ([`crate::image::EventsImage`]): the records after a
+//! [`crate::record::Provenance`], up to the next one or the end of their entry. Records without one make none.
 
 mod cluster;
 mod configs;
+mod events;
 mod loader;
 mod local;
 mod topics;
@@ -20,7 +24,10 @@ pub use loader::{MetadataLoader, MetadataPublisher};
 pub use local::{LocalReplicaChanges, ReplicaChange, ReplicaRemoved};
 pub use topics::{TopicDelta, TopicsDelta};
 
+use events::EventsDelta;
+
 use crate::ids::{BrokerEpoch, MetadataOffset, NodeId, TopicId};
+use crate::image::events::{Happening, cut};
 use crate::image::{AclsImage, ClientQuotasImage, FeaturesImage, MetadataImage, ScramImage};
 use crate::record::{METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion};
 use std::collections::BTreeSet;
@@ -115,6 +122,7 @@ pub struct MetadataDelta {
     acls: AclsImage,
     acls_changed: bool,
     scram: ScramImage,
+    events: EventsDelta,
 }
 
 impl MetadataDelta {
@@ -132,6 +140,7 @@ impl MetadataDelta {
             acls: base.acls.clone(),
             acls_changed: false,
             scram: base.scram.clone(),
+            events: EventsDelta::new(base.events.clone()),
             base,
         }
     }
@@ -152,6 +161,7 @@ impl MetadataDelta {
         delta.acls_changed = delta.acls != new.acls;
         delta.acls = new.acls.clone();
         delta.scram = new.scram.clone();
+        delta.events = EventsDelta::new(new.events.clone());
         delta
     }
 
@@ -189,6 +199,9 @@ impl MetadataDelta {
         if index < self.offset {
             return Err(ReplayError { index, why: Impossible::OutOfOrder(index) });
         }
+        if index > self.offset {
+            self.events.end_entry();
+        }
         self.offset = index;
         Ok(())
     }
@@ -203,49 +216,84 @@ impl MetadataDelta {
     }
 
     fn take(&mut self, index: MetadataOffset, record: &MetadataRecord) -> Result<(), Impossible> {
+        let mut open = self.events.open();
         match record {
-            MetadataRecord::Formation(formation) => self.cluster.form(formation),
-            MetadataRecord::RegisterBroker(registration) => self.cluster.register(index, registration),
-            MetadataRecord::FenceBroker { id, epoch } => self.cluster.change(*id, *epoch, |b| b.fenced = true),
-            MetadataRecord::UnfenceBroker { id, epoch } => self.cluster.change(*id, *epoch, |b| {
-                b.fenced = false;
-                b.shutting_down = false;
-            }),
+            MetadataRecord::Formation(formation) => {
+                self.cluster.form(formation)?;
+                open.formed(formation);
+            }
+            MetadataRecord::RegisterBroker(registration) => {
+                let before = self.cluster.image().broker(registration.id).cloned();
+                self.cluster.register(index, registration)?;
+                open.registered(before.as_deref(), registration);
+            }
+            MetadataRecord::FenceBroker { id, epoch } => {
+                self.cluster.change(*id, *epoch, |b| b.fenced = true)?;
+                open.happened(|| Happening::BrokerFenced { id: *id, epoch: *epoch });
+            }
+            MetadataRecord::UnfenceBroker { id, epoch } => {
+                self.cluster.change(*id, *epoch, |b| {
+                    b.fenced = false;
+                    b.shutting_down = false;
+                })?;
+                open.happened(|| Happening::BrokerUnfenced { id: *id, epoch: *epoch });
+            }
             MetadataRecord::BrokerShuttingDown { id, epoch } => {
-                self.cluster.change(*id, *epoch, |b| b.shutting_down = true)
+                self.cluster.change(*id, *epoch, |b| b.shutting_down = true)?;
+                open.happened(|| Happening::BrokerShuttingDown { id: *id, epoch: *epoch });
             }
             MetadataRecord::BrokerDirectories { id, epoch, directories } => {
-                self.cluster.change(*id, *epoch, |b| b.record.directories.clone_from(directories))
+                let before = self.cluster.image().broker(*id).cloned();
+                self.cluster.change(*id, *epoch, |b| b.record.directories.clone_from(directories))?;
+                open.directories(before.as_deref(), *id, *epoch, directories);
             }
-            MetadataRecord::UnregisterBroker { id, epoch } => self.cluster.unregister(*id, *epoch),
-            MetadataRecord::Topic { name, id } => self.topics.create(name, *id),
+            MetadataRecord::UnregisterBroker { id, epoch } => {
+                self.cluster.unregister(*id, *epoch)?;
+                open.happened(|| Happening::BrokerUnregistered { id: *id, epoch: *epoch });
+            }
+            MetadataRecord::Topic { name, id } => {
+                self.topics.create(name, *id)?;
+                open.topic_created(name, *id);
+            }
             MetadataRecord::Partition { topic_id, partition, registration } => {
-                self.topics.add_partition(*topic_id, *partition, registration)
+                let topic = self.topics.add_partition(*topic_id, *partition, registration)?;
+                open.partition_added(topic, *topic_id);
             }
-            MetadataRecord::PartitionChange(change) => self.topics.change_partition(change),
+            MetadataRecord::PartitionChange(change) => {
+                let (topic, before, after) = self.topics.change_partition(change)?;
+                open.partition_changed(topic, change.partition, &before, &after);
+            }
             MetadataRecord::RemoveTopic { topic_id } => {
                 let name = self.topics.remove(*topic_id)?;
                 self.configs.clear_topic(&name);
-                Ok(())
+                open.topic_deleted(&name);
             }
             MetadataRecord::Config { resource, name, value } => {
+                open.config_changed(self.configs.image(), resource, name, value.as_deref());
                 self.configs.set(resource, name, value.as_deref());
-                Ok(())
             }
             MetadataRecord::ProducerIds { next } => {
                 if *next < self.next_producer_id {
                     return Err(Impossible::ProducerIdsGoBack(*next));
                 }
                 self.next_producer_id = *next;
-                Ok(())
             }
-            MetadataRecord::FeatureLevel { name, level } => self.set_feature(name, *level),
+            MetadataRecord::FeatureLevel { name, level } => {
+                self.set_feature(name, *level)?;
+                self.events.open().happened(|| Happening::FeatureChanged { name: cut(name), level: *level });
+            }
             MetadataRecord::ClientQuota { .. }
             | MetadataRecord::AccessControlEntry(_)
             | MetadataRecord::RemoveAccessControlEntry { .. }
             | MetadataRecord::UserScramCredential(_)
-            | MetadataRecord::RemoveUserScramCredential { .. } => self.take_security(record),
+            | MetadataRecord::RemoveUserScramCredential { .. } => {
+                self.take_security(record)?;
+                self.events.open().security_changed(record);
+            }
+            MetadataRecord::Provenance(provenance) => self.events.begin(index, *provenance),
+            MetadataRecord::Observation(observation) => open.happened(|| Happening::Observed(*observation)),
         }
+        Ok(())
     }
 
     fn set_feature(&mut self, name: &str, level: i16) -> Result<(), Impossible> {
@@ -311,6 +359,7 @@ impl MetadataDelta {
             quotas: self.quotas.clone(),
             acls: self.acls.clone(),
             scram: self.scram.clone(),
+            events: self.events.image(),
         }
     }
 }

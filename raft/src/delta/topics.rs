@@ -140,7 +140,7 @@ impl TopicsDelta {
         id: TopicId,
         partition: i32,
         registration: &PartitionRegistration,
-    ) -> Result<(), Impossible> {
+    ) -> Result<&TopicName, Impossible> {
         let topic = self.topic(id)?;
         if partition != topic.next_partition() {
             return Err(Impossible::PartitionGap(id, partition));
@@ -149,14 +149,18 @@ impl TopicsDelta {
             return Err(Impossible::BrokenPartition(id, partition, broken));
         }
         topic.changes.insert(partition, Arc::new(registration.clone()));
-        Ok(())
+        Ok(&topic.name)
     }
 
-    pub(super) fn change_partition(&mut self, change: &PartitionChange) -> Result<(), Impossible> {
+    /// The topic's name, and the partition before and after.
+    pub(super) fn change_partition(
+        &mut self,
+        change: &PartitionChange,
+    ) -> Result<(&TopicName, Arc<PartitionRegistration>, Arc<PartitionRegistration>), Impossible> {
         let (id, partition) = (change.topic_id, change.partition);
         let topic = self.topic(id)?;
-        let old = topic.now(partition).ok_or(Impossible::UnknownPartition(id, partition))?;
-        let new = change.applied_to(old);
+        let old = topic.now(partition).ok_or(Impossible::UnknownPartition(id, partition))?.clone();
+        let new = change.applied_to(&old);
         // A leader epoch belongs to one life of one leader.
         let new_leader = new.leader != old.leader;
         let epochs_follow = Some(new.partition_epoch.0) == old.partition_epoch.0.checked_add(1)
@@ -168,8 +172,9 @@ impl TopicsDelta {
         if let Some(broken) = new.broken_invariant() {
             return Err(Impossible::BrokenPartition(id, partition, broken));
         }
-        topic.changes.insert(partition, Arc::new(new));
-        Ok(())
+        let new = Arc::new(new);
+        topic.changes.insert(partition, new.clone());
+        Ok((&topic.name, old, new))
     }
 
     /// Returns the name of the topic that is gone.

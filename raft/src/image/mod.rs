@@ -10,6 +10,7 @@
 mod cluster;
 pub mod config_def;
 mod configs;
+pub mod events;
 mod features;
 mod security;
 mod snapshot;
@@ -19,6 +20,7 @@ mod topics;
 pub use crate::record::{LeaderRecoveryState, PartitionRegistration};
 pub use cluster::{BrokerRegistration, ClusterImage};
 pub use configs::ConfigsImage;
+pub use events::EventsImage;
 pub use features::FeaturesImage;
 pub use security::{AclsImage, ClientQuotasImage, ScramImage};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
@@ -48,6 +50,8 @@ pub struct MetadataImage {
     pub acls: AclsImage,
     /// SCRAM credentials.
     pub scram: ScramImage,
+    /// What happened lately, and why. For people: no decision reads it.
+    pub events: EventsImage,
 }
 
 impl Default for MetadataImage {
@@ -62,6 +66,7 @@ impl Default for MetadataImage {
             quotas: ClientQuotasImage::default(),
             acls: AclsImage::default(),
             scram: ScramImage::default(),
+            events: EventsImage::default(),
         }
     }
 }

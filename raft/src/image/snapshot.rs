@@ -11,6 +11,7 @@
 //! writer holds one chunk (256 KiB) at a time, the reader one chunk and the image it builds. Same primitives as the
 //! records; an unknown version or tag is an error, for the reason given in [`crate::record`].
 
+use super::events::Event;
 use super::{BrokerRegistration, MetadataImage, TopicImage};
 use crate::ids::{MetadataOffset, TopicId, TopicName};
 use crate::record::{
@@ -41,6 +42,7 @@ mod tag {
     pub(super) const ACL: u64 = 9;
     pub(super) const SCRAM: u64 = 10;
     pub(super) const PARTITION: u64 = 11;
+    pub(super) const EVENT: u64 = 12;
 }
 
 /// Why a snapshot could not be written or read.
@@ -134,6 +136,12 @@ fn write_small_sections<W: Write>(image: &MetadataImage, out: &mut ChunkWriter<W
     }
     for credential in image.scram.iter() {
         out.item(tag::SCRAM, |e| credential.encode(e))?;
+    }
+    for (number, event) in image.events.iter() {
+        out.item(tag::EVENT, |e| {
+            e.u64(number);
+            event.encode(e);
+        })?;
     }
     Ok(())
 }
@@ -271,6 +279,12 @@ impl Builder {
                 let credential = UserScramCredential::decode(input)?;
                 let key = (credential.user.clone(), credential.mechanism);
                 self.image.scram.credentials.insert_mut(key, Arc::new(credential));
+            }
+            tag::EVENT => {
+                let number = input.u64()?;
+                if !self.image.events.restore(number, Event::decode(input)?) {
+                    return Err(SnapshotError::Inconsistent("events are missing"));
+                }
             }
             tag::END => {
                 if input.u64()? != self.items {

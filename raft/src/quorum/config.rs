@@ -8,7 +8,7 @@ use super::types::QuorumNode;
 use crate::ids::{ClusterId, NodeId, QuorumNodeId};
 use openraft::{SnapshotPolicy, StepDownPolicy};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A voter's settings. Times are the defaults of a local network; slow disks want them doubled.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct QuorumConfig {
     pub disk_stall_max: Duration,
     /// Where the disk's blocking calls run.
     pub execution: StorageExecution,
+    /// The time told in the event log, in milliseconds since 1970. Nothing is decided by it; simulations have another.
+    pub wall_clock: fn() -> i64,
 }
 
 impl QuorumConfig {
@@ -55,6 +57,7 @@ impl QuorumConfig {
             controller_tick: Duration::from_millis(250),
             disk_stall_max: Duration::from_millis(2500),
             execution: StorageExecution::Thread,
+            wall_clock: unix_ms,
         }
     }
 
@@ -101,4 +104,9 @@ impl QuorumConfig {
         };
         config.validate().map_err(|e| QuorumError::Config(e.to_string()))
     }
+}
+
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -25,11 +25,13 @@ use super::formation_task::Raft;
 use super::network::Peers;
 use super::quorum::Leadership;
 use super::types::Decision;
-use crate::controller::{Batch, Controller, ControllerError, ControllerRequest, ControllerResponse, FormRequest};
+use crate::controller::{
+    Author, Batch, Controller, ControllerError, ControllerRequest, ControllerResponse, FormRequest,
+};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
-use crate::record::{MAX_ENTRY_BYTES, MetadataRecord, encode_records};
+use crate::record::{Finding, MAX_ENTRY_BYTES, MetadataRecord, Observation, encode_records};
 use openraft::async_runtime::{Instant, Select3, Select4};
 use openraft::impls::OneshotResponder;
 use openraft::{AsyncRuntime, ReadPolicy};
@@ -53,6 +55,8 @@ pub(crate) enum Submission {
     Request(Box<ControllerRequest>, oneshot::Sender<Outcome>),
     /// The connection a broker sends its heartbeats on has closed.
     HeartbeatConnectionClosed(NodeId, BrokerEpoch),
+    /// Soft evidence for the event log.
+    Observed(Vec<Observation>),
 }
 
 pub(crate) struct ControllerTask<Rt: AsyncRuntime> {
@@ -63,6 +67,7 @@ pub(crate) struct ControllerTask<Rt: AsyncRuntime> {
     pub(crate) queue: mpsc::Receiver<Submission>,
     pub(crate) controller: Controller,
     pub(crate) tick: Duration,
+    pub(crate) wall_clock: fn() -> i64,
     pub(crate) stop: CancellationToken,
     pub(crate) began: Rt::Instant,
 }
@@ -142,6 +147,9 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     async fn serve(&mut self, term: u64) {
         let image = self.image.borrow().clone();
         self.controller.activate(term, &image, self.now());
+        let (broker, epoch) = (self.peers.me.node_id, BrokerEpoch::UNKNOWN);
+        let activated = Observation { broker, epoch, finding: Finding::ControllerActivated, count: 1 };
+        self.controller.observed(&[activated], self.now());
         if image.cluster.formation().is_none() && self.own_request(self.form_request()).await.is_err() {
             return;
         }
@@ -194,7 +202,8 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     async fn batch(&mut self, mut next: Option<Submission>) -> Result<(), Lost> {
         let now = self.now();
         let term = self.controller.active_term().ok_or(Lost)?;
-        let mut batch = Batch::new(self.image.borrow().clone());
+        let author = Author { controller: self.peers.me.node_id, term, unix_ms: (self.wall_clock)() };
+        let mut batch = Batch::new(author, self.image.borrow().clone());
         let mut answers = Vec::new();
         while let Some(submission) = next.take() {
             match submission {
@@ -206,11 +215,13 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
                 Submission::HeartbeatConnectionClosed(id, epoch) => {
                     self.controller.heartbeat_connection_closed(id, epoch);
                 }
+                Submission::Observed(observations) => self.controller.observed(&observations, now),
             }
             if answers.len() < BATCH_REQUESTS && !batch.is_full() {
                 next = self.queue.try_recv().ok();
             }
         }
+        self.controller.tell_observations(&mut batch, now);
         match self.write(term, &batch.into_records()).await {
             Ok(()) => {
                 answers.into_iter().for_each(|(answer, outcome)| drop(answer.send(outcome)));

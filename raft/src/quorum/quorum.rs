@@ -40,6 +40,7 @@ use crate::controller::{Controller, ControllerError, ControllerRequest, Controll
 use crate::delta::{MetadataLoader, MetadataPublisher};
 use crate::ids::{BrokerEpoch, ClusterId, MetadataOffset, NodeId, QuorumNodeId};
 use crate::image::MetadataImage;
+use crate::record::Observation;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -339,6 +340,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let _ = self.run().submissions.try_send(Submission::HeartbeatConnectionClosed(id, epoch));
     }
 
+    /// Tells the active controller, if it is this node, of soft evidence for the event log.
+    ///
+    /// Lost when the queue is full; a caller that gathers for a moment leaves room in it.
+    pub fn observed(&self, observations: Vec<Observation>) {
+        let _ = self.run().submissions.try_send(Submission::Observed(observations));
+    }
+
     /// Hands the leadership to the voter that is furthest, if this node has it; returns whether it is gone.
     pub async fn transfer_leadership(&self) -> bool {
         let me = self.run().service.peers.me;
@@ -471,6 +479,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             queue,
             controller,
             tick: config.controller_tick,
+            wall_clock: config.wall_clock,
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
         };

@@ -147,6 +147,7 @@ impl Cluster {
         let machine = &self.machines[&NodeId(i)];
         let mut config = QuorumConfig::new(self.id(i), self.voters(), ClusterId(Uuid::from_u128(machine.directory)));
         config.execution = StorageExecution::Inline;
+        config.wall_clock = || 0;
         (self.tune)(&mut config);
         let parts = QuorumParts {
             config,

@@ -169,6 +169,53 @@ fn formation() -> impl Strategy<Value = MetadataRecord> {
         .prop_map(|(id, voters)| MetadataRecord::Formation(Formation { cluster_id: ClusterId(id), voters }))
 }
 
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![
+        Just(Cause::Formation),
+        Just(Cause::Registration),
+        Just(Cause::CaughtUp),
+        Just(Cause::FenceRequested),
+        Just(Cause::ShutdownRequested),
+        Just(Cause::ShutdownCompleted),
+        prop::sample::select(Conviction::ALL.to_vec()).prop_map(Cause::Convicted),
+        Just(Cause::SessionExpired),
+        Just(Cause::UnregistrationRequested),
+        (node(), any::<bool>()).prop_map(|(broker, reopened)| Cause::DirectoriesReported { broker, reopened }),
+        (node(), prop::sample::select(DiskReport::ALL.to_vec()))
+            .prop_map(|(broker, disk)| Cause::DiskReported { broker, disk }),
+        Just(Cause::DisksImpaired),
+        node().prop_map(|leader| Cause::IsrProposed { leader }),
+        Just(Cause::LeaderBalance),
+        any::<bool>().prop_map(|unclean| Cause::ElectionRequested { unclean }),
+        Just(Cause::TopicCreationRequested),
+        Just(Cause::TopicDeletionRequested),
+        Just(Cause::PartitionsRequested),
+        Just(Cause::InternalTopicNeeded),
+        Just(Cause::ConfigsRequested),
+        Just(Cause::ProducerIdsRequested),
+        Just(Cause::Observed),
+    ]
+}
+
+pub(crate) fn any_provenance() -> impl Strategy<Value = Provenance> {
+    (node(), any::<u64>(), any::<i64>(), cause()).prop_map(|(controller, term, unix_ms, cause)| Provenance {
+        controller,
+        term,
+        unix_ms,
+        cause,
+    })
+}
+
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let finding = prop::sample::select(Finding::ALL.to_vec());
+    (node(), any::<i64>(), finding, any::<u32>()).prop_map(|(broker, epoch, finding, count)| Observation {
+        broker,
+        epoch: BrokerEpoch(epoch),
+        finding,
+        count,
+    })
+}
+
 /// Any record at all, meaningful or not.
 pub(crate) fn any_record() -> impl Strategy<Value = MetadataRecord> {
     let broker = || (node(), any::<i64>().prop_map(BrokerEpoch));
@@ -202,5 +249,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = MetadataRecord> {
             mechanism: ScramMechanism::from_id(mechanism).expect("in range"),
         }),
         (text(), any::<i16>()).prop_map(|(name, level)| MetadataRecord::FeatureLevel { name, level }),
+        any_provenance().prop_map(MetadataRecord::Provenance),
+        any_observation().prop_map(MetadataRecord::Observation),
     ]
 }

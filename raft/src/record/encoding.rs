@@ -2,8 +2,8 @@
 
 use super::broker::{decode_directories, encode_directories};
 use super::{
-    AccessControlEntry, ConfigResource, ConfigResourceType, Decoder, Encoder, Formation, MetadataRecord,
-    PartitionChange, PartitionRegistration, QuotaEntity, RecordError, RegisterBroker, ScramMechanism,
+    AccessControlEntry, ConfigResource, ConfigResourceType, Decoder, Encoder, Formation, MetadataRecord, Observation,
+    PartitionChange, PartitionRegistration, Provenance, QuotaEntity, RecordError, RegisterBroker, ScramMechanism,
     UserScramCredential,
 };
 use crate::ids::{BrokerEpoch, ClusterId, DirectoryId, NodeId, QuorumNodeId, TopicId};
@@ -36,6 +36,8 @@ mod kind {
     pub(super) const USER_SCRAM_CREDENTIAL: u64 = 17;
     pub(super) const REMOVE_USER_SCRAM_CREDENTIAL: u64 = 18;
     pub(super) const FEATURE_LEVEL: u64 = 19;
+    pub(super) const PROVENANCE: u64 = 20;
+    pub(super) const OBSERVATION: u64 = 21;
 }
 
 /// The bytes of one Raft entry.
@@ -164,6 +166,14 @@ fn encode_frame(record: &MetadataRecord, out: &mut Encoder) {
             out.string(name);
             out.i16(*level);
         }
+        MetadataRecord::Provenance(provenance) => {
+            header(out, kind::PROVENANCE);
+            provenance.encode(out);
+        }
+        MetadataRecord::Observation(observation) => {
+            header(out, kind::OBSERVATION);
+            observation.encode(out);
+        }
     }
 }
 
@@ -172,7 +182,7 @@ fn decode_frame(frame: &[u8]) -> Result<MetadataRecord, RecordError> {
     let input = &mut input;
     let kind = input.u64()?;
     let version = input.u64()?;
-    if (kind::FORMATION..=kind::FEATURE_LEVEL).contains(&kind) && version != 0 {
+    if (kind::FORMATION..=kind::OBSERVATION).contains(&kind) && version != 0 {
         return Err(RecordError::UnknownVersion { kind, version });
     }
     let record = match kind {
@@ -210,6 +220,8 @@ fn decode_frame(frame: &[u8]) -> Result<MetadataRecord, RecordError> {
             mechanism: input.known("SCRAM mechanism", ScramMechanism::from_id)?,
         },
         kind::FEATURE_LEVEL => MetadataRecord::FeatureLevel { name: input.string()?, level: input.i16()? },
+        kind::PROVENANCE => MetadataRecord::Provenance(Provenance::decode(input)?),
+        kind::OBSERVATION => MetadataRecord::Observation(Observation::decode(input)?),
         unknown => return Err(RecordError::UnknownType(unknown)),
     };
     match input.remaining() {
@@ -263,6 +275,7 @@ fn decode_config(input: &mut Decoder<'_>) -> Result<MetadataRecord, RecordError>
 mod tests {
     use super::*;
     use crate::record::arbitrary::any_record;
+    use crate::record::{Cause, Conviction};
     use proptest::prelude::*;
 
     proptest! {
@@ -311,6 +324,11 @@ mod tests {
             decode_records(&entry(&[13, 0, 0, 7])),
             Err(RecordError::TrailingBytes { kind: 13, version: 0, count: 1 })
         );
+        let unknown = |what: &'static str, value: u64| Err(RecordError::UnknownValue { what, value });
+        assert_eq!(decode_records(&entry(&[20, 0, 2, 1, 0, 99])), unknown("cause", 99));
+        assert_eq!(decode_records(&entry(&[20, 0, 2, 1, 0, 7, 9])), unknown("conviction", 9));
+        assert_eq!(decode_records(&entry(&[20, 0, 2, 1, 0, 11, 2, 9])), unknown("disk report", 9));
+        assert_eq!(decode_records(&entry(&[21, 0, 2, 2, 99, 1])), unknown("finding", 99));
         assert_eq!(decode_records(&[2, 0]), Err(RecordError::UnknownFormat(2)));
         assert_eq!(decode_records(&[1, 0, 0]), Err(RecordError::TrailingEntryBytes(1)));
     }
@@ -328,5 +346,9 @@ mod tests {
         // Bytes that a released build may have in its log.
         let record = MetadataRecord::FenceBroker { id: NodeId(3), epoch: BrokerEpoch(300) };
         assert_eq!(&encode_records(&[record])[..], &[1, 1, 5, 3, 0, 6, 0xd8, 0x04]);
+        let cause = Cause::Convicted(Conviction::SilentAndPingsUnanswered);
+        let provenance = Provenance { controller: NodeId(1), term: 7, unix_ms: -1, cause };
+        let record = MetadataRecord::Provenance(provenance);
+        assert_eq!(&encode_records(&[record])[..], &[1, 1, 7, 20, 0, 2, 7, 1, 7, 3]);
     }
 }

@@ -21,7 +21,9 @@
 mod broker;
 mod codec;
 mod encoding;
+mod observation;
 mod partition;
+mod provenance;
 mod security;
 mod version;
 
@@ -32,7 +34,10 @@ pub use broker::{Address, Directory, DirectoryState, FeatureRange, Listener, Reg
 pub use codec::RecordError;
 pub(crate) use codec::{Decoder, Encoder};
 pub use encoding::{MAX_ENTRY_BYTES, decode_records, encode_records};
+pub use observation::{Finding, Observation};
 pub use partition::{DirectoryList, LeaderRecoveryState, PartitionChange, PartitionRegistration, ReplicaList};
+pub(crate) use partition::{decode_nodes, encode_nodes};
+pub use provenance::{Cause, Conviction, DiskReport, Provenance};
 pub use security::{
     AccessControlEntry, AclOperation, AclPermission, PatternType, QuotaEntity, ResourceType, ScramMechanism,
     UserScramCredential,
@@ -156,6 +161,10 @@ pub enum MetadataRecord {
         /// The level in force from this entry on.
         level: i16,
     },
+    /// Who decided what the records after this one say, when, and why. Information only.
+    Provenance(Provenance),
+    /// Something the active controller saw. Information only.
+    Observation(Observation),
 }
 
 /// How the cluster began.

@@ -276,11 +276,11 @@ impl PartitionChange {
     }
 }
 
-fn encode_nodes(out: &mut Encoder, nodes: &[NodeId]) {
+pub(crate) fn encode_nodes(out: &mut Encoder, nodes: &[NodeId]) {
     out.list(nodes, |out, node| out.i32(node.0));
 }
 
-fn decode_nodes(input: &mut Decoder<'_>) -> Result<ReplicaList, RecordError> {
+pub(crate) fn decode_nodes(input: &mut Decoder<'_>) -> Result<ReplicaList, RecordError> {
     let count = input.count(1)?;
     (0..count).map(|_| input.i32().map(NodeId)).collect()
 }

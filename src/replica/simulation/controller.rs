@@ -15,8 +15,8 @@ use rookery_raft::ids::{
 };
 use rookery_raft::image::MetadataImage;
 use rookery_raft::record::{
-    Address, Directory, DirectoryState, FeatureRange, LeaderRecoveryState, Listener, METADATA_VERSION_FEATURE,
-    MetadataRecord, MetadataVersion, PartitionRegistration, SecurityProtocol,
+    Address, Conviction, Directory, DirectoryState, FeatureRange, LeaderRecoveryState, Listener,
+    METADATA_VERSION_FEATURE, MetadataRecord, MetadataVersion, PartitionRegistration, SecurityProtocol,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,7 +117,8 @@ impl Controller {
 
     pub fn fence(&mut self, id: NodeId) {
         let epoch = self.now().brokers[&id].epoch;
-        self.ask(ControllerRequest::FenceBroker { id, epoch }).expect("fenced, or not unfenced");
+        let why = Conviction::SilentAndPingsUnanswered;
+        self.ask(ControllerRequest::FenceBroker { id, epoch, why }).expect("fenced, or not unfenced");
     }
 
     /// A heartbeat of a broker that has applied this many entries.

@@ -207,7 +207,8 @@ impl History {
             }
             Step::Fence { broker } => {
                 let epoch = epoch_of(&self.cluster, *broker)?;
-                self.cluster.ask(ControllerRequest::FenceBroker { id: NodeId(*broker), epoch })
+                let why = Conviction::SilentAndPingsUnanswered;
+                self.cluster.ask(ControllerRequest::FenceBroker { id: NodeId(*broker), epoch, why })
             }
             Step::Directory { broker, state, reopened } => {
                 let (id, at) = (NodeId(*broker), self.directory_of(*broker));
@@ -373,8 +374,12 @@ fn check_epochs(id: TopicIdPartition, old: &PartitionRegistration, new: &Partiti
 }
 
 fn replayed(log: &[Vec<MetadataRecord>]) -> MetadataImage {
-    let mut image = MetadataImage::empty();
-    for (index, records) in (0..).zip(log) {
+    replayed_from(MetadataImage::empty().as_ref().clone(), log)
+}
+
+fn replayed_from(image: MetadataImage, log: &[Vec<MetadataRecord>]) -> MetadataImage {
+    let mut image = Arc::new(image);
+    for (index, records) in (image.offset.0 + 1..).zip(log) {
         let bytes = crate::record::encode_records(records);
         let mut delta = MetadataDelta::new(image.clone());
         for record in crate::record::decode_records(&bytes).expect("own bytes") {
@@ -383,6 +388,12 @@ fn replayed(log: &[Vec<MetadataRecord>]) -> MetadataImage {
         image = Arc::new(delta.apply());
     }
     image.as_ref().clone()
+}
+
+fn replayed_at_once(log: &[Vec<MetadataRecord>]) -> MetadataImage {
+    let mut loader = crate::delta::MetadataLoader::new(MetadataImage::empty());
+    let entries = (0..).map(MetadataOffset).zip(log.iter().map(Vec::as_slice));
+    loader.apply(entries).expect("committed").as_ref().clone()
 }
 
 proptest! {
@@ -404,5 +415,12 @@ proptest! {
         let mut snapshot = Vec::new();
         write_snapshot(&image, &mut snapshot).expect("written");
         prop_assert_eq!(&read_snapshot(&snapshot[..]).expect("read"), &image, "a snapshot is another image");
+        let log = &history.cluster.log;
+        let half = replayed(&log[..log.len() / 2]);
+        let mut snapshot = Vec::new();
+        write_snapshot(&half, &mut snapshot).expect("written");
+        let half = read_snapshot(&snapshot[..]).expect("read");
+        prop_assert_eq!(&replayed_from(half, &log[log.len() / 2..]), &image, "a snapshot and the rest make another image");
+        prop_assert_eq!(&replayed_at_once(log), &image, "entries in one delta make another image");
     }
 }
