@@ -71,6 +71,8 @@ mod switch {
         AckDuplicateAtOnce,
         /// Produces that wait stay when the leadership ends, and are acknowledged by the next one.
         KeepWaitersOfEndedTerm,
+        /// What comes behind a refused batch is judged by its sequence.
+        ForgetRefused,
         /// A leader that nobody confirms serves on.
         IgnoreLease,
         /// Metadata from before this life is acted on.

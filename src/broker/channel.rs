@@ -71,7 +71,14 @@ impl ControllerChannel {
                 None => Tried::Again(last),
                 Some(node) => {
                     let until = if repeatable { deadline.min(Instant::now() + TRY_MAX) } else { deadline };
-                    let tried = self.try_once(lane, node, &request, (until, deadline)).await;
+                    let tried = tokio::select! {
+                        biased;
+                        tried = self.try_once(lane, node, &request, (until, deadline)) => tried,
+                        // A controller that hangs answers nobody, and its successor is known.
+                        () = self.metadata.another_controller(node), if repeatable => {
+                            Tried::Again(format!("node {node} is no longer the controller"))
+                        }
+                    };
                     if !matches!(tried, Tried::Answered(_)) {
                         self.metadata.controller_was_wrong(node);
                     }

@@ -2,8 +2,9 @@
 //!
 //! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
 //! it. It watches only while this node is the active controller: a new watch begins with each activation, because what
-//! an earlier one had heard is stale. What it begins with are the connections that have ended by then ([`Departures`]): the one
-//! with the previous controller is among them if that is why there is a new one.
+//! an earlier one had heard is stale. What it begins with is known beforehand: the connections that have ended by then
+//! ([`Departures`]), whom gossip suspects, and who led the quorum before, whom the voters have waited for in vain if it did
+//! not hand its office over.
 //!
 //! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
 //!
@@ -12,14 +13,15 @@
 //! (`rookery_cluster_events_total`); the sum over all nodes is the cluster's.
 
 use super::Departures;
-use crate::gossip::{GossipEvent, Liveness};
+use crate::gossip::GossipEvent;
 use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool, ProbeOutcome};
 use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
 use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
-use rookery_raft::ids::{BrokerEpoch, NodeId};
+use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::EventsImage;
 use rookery_raft::quorum::MetadataQuorum;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -72,6 +74,7 @@ impl FailureWatch {
         let mut leadership = quorum.leadership();
         let mut departures = self.departures.changes();
         let mut gossip_open = true;
+        let mut before = Before::default();
         let mut counted = images.borrow().events.next_number();
         loop {
             let verdicts = tokio::select! {
@@ -87,8 +90,11 @@ impl FailureWatch {
                     if changed.is_err() {
                         return;
                     }
-                    let active = leadership.borrow_and_update().active;
-                    self.follow_leadership(active, &quorum)
+                    let leadership = leadership.borrow_and_update().clone();
+                    let verdicts = self.follow_leadership(leadership.active, &before, &quorum);
+                    let leader = leadership.leader.map(|leader| leader.id.node_id);
+                    before.leader = leader.filter(|leader| *leader != self.me).or(before.leader);
+                    verdicts
                 }
                 changed = images.changed() => {
                     if changed.is_err() {
@@ -117,7 +123,10 @@ impl FailureWatch {
                     self.on_departures()
                 }
                 event = gossip.recv(), if gossip_open => match event {
-                    Some(event) => self.on_gossip(event),
+                    Some(event) => {
+                        before.take_in(&event);
+                        self.on_gossip(event)
+                    }
                     None => { gossip_open = false; Vec::new() }
                 },
             };
@@ -155,7 +164,7 @@ impl FailureWatch {
         }
     }
 
-    fn follow_leadership(&self, active: bool, quorum: &MetadataQuorum) -> Vec<Verdict> {
+    fn follow_leadership(&self, active: bool, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
         let mut watcher = self.watcher.lock();
         if !active {
             *watcher = None;
@@ -167,8 +176,9 @@ impl FailureWatch {
         let now = self.began.elapsed();
         let fresh = watcher.insert(FailureWatcher::new(self.config.clone(), self.me, now));
         fresh.on_cluster(&quorum.image().cluster, now);
+        let known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
         drop(watcher);
-        self.on_departures()
+        known.into_iter().chain(self.on_departures()).collect()
     }
 
     /// Not one connection is left with some lives, and none ended with a goodbye: the kernel of a dead process closes them all.
@@ -181,7 +191,7 @@ impl FailureWatch {
     }
 
     fn on_gossip(&self, event: GossipEvent) -> Vec<Verdict> {
-        if !matches!(event.liveness, Liveness::Suspect | Liveness::Down) {
+        if !event.liveness.is_accusation() {
             return Vec::new();
         }
         let evidence = Evidence::GossipSuspects { id: event.node_id, incarnation: event.incarnation };
@@ -225,11 +235,39 @@ impl FailureWatch {
                 tracing::warn!(node = id.0, epoch = epoch.0, %why, "broker is dead: fencing it");
                 tokio::spawn(async move {
                     if let Err(error) = quorum.submit(ControllerRequest::FenceBroker { id, epoch, why }).await {
-                        tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written; the session time-out will");
+                        tracing::warn!(node = id.0, epoch = epoch.0, %error, "the fence was not written");
                     }
+                    this.with(|watcher, now| {
+                        watcher.on_answer(id, epoch, now);
+                        Vec::new()
+                    });
                 });
             }
         }
+    }
+}
+
+/// What is known on the day this node becomes the active controller.
+#[derive(Default)]
+struct Before {
+    /// Which other node led the quorum last.
+    leader: Option<NodeId>,
+    /// Whom gossip accuses.
+    suspects: BTreeMap<NodeId, IncarnationId>,
+}
+
+impl Before {
+    fn take_in(&mut self, event: &GossipEvent) {
+        if event.liveness.is_accusation() {
+            self.suspects.insert(event.node_id, event.incarnation);
+        } else {
+            self.suspects.remove(&event.node_id);
+        }
+    }
+
+    fn evidence(&self) -> impl Iterator<Item = Evidence> + '_ {
+        let suspects = self.suspects.iter().map(|(id, life)| Evidence::GossipSuspects { id: *id, incarnation: *life });
+        self.leader.map(|id| Evidence::WasDeposed { id }).into_iter().chain(suspects)
     }
 }
 

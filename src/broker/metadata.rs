@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, pending, ready};
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
 use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
-use rookery_raft::quorum::{MetadataObserver, MetadataQuorum, QuorumError};
+use rookery_raft::quorum::{Leadership, MetadataObserver, MetadataQuorum, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -113,6 +113,20 @@ impl Metadata for MetadataCell {
             }
             LocalMetadata::Observer { candidates, .. } => candidates.believed(),
         }
+    }
+
+    fn another_controller(&self, than: NodeId) -> BoxFuture<'static, ()> {
+        let Some(LocalMetadata::Voter { quorum, .. }) = self.get() else {
+            return pending().boxed(); // candidates are tried in turn
+        };
+        let mut leadership = quorum.leadership();
+        async move {
+            let is_another = |l: &Leadership| l.leader.as_ref().is_some_and(|leader| leader.id.node_id != than);
+            if leadership.wait_for(is_another).await.is_err() {
+                pending().await
+            }
+        }
+        .boxed()
     }
 
     fn controller_was_wrong(&self, node: NodeId) {

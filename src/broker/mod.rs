@@ -57,6 +57,8 @@ pub trait Metadata: Send + Sync + 'static {
     fn applied(&self, offset: MetadataOffset) -> BoxFuture<'static, ()>;
     /// The active controller, as far as this node knows.
     fn controller(&self) -> Option<NodeId>;
+    /// Ends when this node knows another one than that to be the active controller.
+    fn another_controller(&self, than: NodeId) -> BoxFuture<'static, ()>;
     /// That node said that it is not the controller, or did not answer.
     fn controller_was_wrong(&self, node: NodeId);
     /// The cluster's id once this node has joined or formed one.

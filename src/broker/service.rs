@@ -72,7 +72,7 @@ pub(super) fn decode_answer(body: &[u8]) -> Result<(MetadataOffset, Answer), rmp
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use futures_util::future::{BoxFuture, ready};
+    use futures_util::future::{BoxFuture, pending, ready};
     use rookery_raft::controller::{
         AlterPartitionRequest, BrokerHeartbeatRequest, DiskSpace, UpdateDirectoriesRequest,
     };
@@ -96,6 +96,9 @@ mod tests {
         }
         fn controller(&self) -> Option<NodeId> {
             None
+        }
+        fn another_controller(&self, _: NodeId) -> BoxFuture<'static, ()> {
+            pending().boxed()
         }
         fn controller_was_wrong(&self, _: NodeId) {}
         fn cluster_id(&self) -> Option<ClusterId> {

@@ -166,6 +166,12 @@ pub const DEFINITIONS: &[Definition] = &[
         "free bytes (at most an eighth of the disk) that are kept for metadata, committed offsets and deletions: below, \
          clients' partitions are not copied here either; 0 none",
     ),
+    setting(
+        "log.dirs.reserve.bytes",
+        "335544320",
+        "bytes (at most an eighth of the disk) of a file that is deleted when the disk is full to its end, so that what is on \
+         it can be opened and deleted; 0 none",
+    ),
     // Logs of the process
     setting("log.format", "text", "the process's own log: `text` for people, `json` for machines"),
     setting("log.level", "info,openraft=error", "tracing filter, such as `info` or `rookery::replica=debug,info`"),

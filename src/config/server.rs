@@ -144,6 +144,8 @@ pub struct Limits {
     pub free_bytes_soft: u64,
     /// `log.dirs.free.bytes.hard`.
     pub free_bytes_hard: u64,
+    /// `log.dirs.reserve.bytes`.
+    pub reserve_bytes: u64,
 }
 
 impl ServerConfig {
@@ -370,6 +372,7 @@ fn limits(s: &Settings) -> Result<Limits, ConfigError> {
         log_cache_bytes: s.number("log.cache.bytes", 0, 1 << 40)?,
         free_bytes_soft: s.number("log.dirs.free.bytes.soft", 0, 1 << 50)?,
         free_bytes_hard: s.number("log.dirs.free.bytes.hard", 0, 1 << 50)?,
+        reserve_bytes: s.number("log.dirs.reserve.bytes", 0, 1 << 40)?,
     };
     if limits.free_bytes_hard > limits.free_bytes_soft {
         return Err(ConfigError::Conflict(format!(

@@ -32,8 +32,8 @@ impl Liveness {
         }
     }
 
-    // Bad news, which the guards may hold back.
-    pub(super) fn is_accusation(self) -> bool {
+    /// Bad news, which the guards may hold back.
+    pub fn is_accusation(self) -> bool {
         matches!(self, Liveness::Suspect | Liveness::Down)
     }
 }

@@ -9,7 +9,7 @@ use crate::coordinator::group::GroupConfig;
 use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool};
 use crate::replica::testing::*;
 use crate::storage::MemoryStore;
-use futures_util::future::ready;
+use futures_util::future::{pending, ready};
 use parking_lot::Mutex;
 use rookery_protocol::codec::Records;
 use rookery_protocol::error::ErrorCode;
@@ -51,6 +51,9 @@ impl Metadata for Standing {
     }
     fn controller(&self) -> Option<NodeId> {
         Some(ME)
+    }
+    fn another_controller(&self, _: NodeId) -> BoxFuture<'static, ()> {
+        pending().boxed()
     }
     fn controller_was_wrong(&self, _: NodeId) {}
     fn cluster_id(&self) -> Option<ClusterId> {

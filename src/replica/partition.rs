@@ -385,7 +385,7 @@ impl Partition {
         let position = position(&role.log);
         let waiting = self.stop_leading(Some(state.leader_epoch));
         drop(role);
-        waiting.fail(&ReplicaError::NotLeaderOrFollower);
+        waiting.fail(&ReplicaError::NotLeaderOrFollower, &self.refused);
         Ok(Applied::Follows { leader: state.leader, leader_epoch: state.leader_epoch, position })
     }
 
@@ -432,9 +432,8 @@ impl Partition {
         };
         self.advance_now();
         if under_min {
-            for waiter in self.produces.lock().drain() {
-                waiter.complete(Err(ReplicaError::NotEnoughReplicasAfterAppend));
-            }
+            let waiting = Waiting { produces: self.produces.lock().drain(), fetches: Vec::new() };
+            waiting.fail(&ReplicaError::NotEnoughReplicasAfterAppend, &self.refused);
         }
     }
 
@@ -456,7 +455,7 @@ impl Partition {
         role.closed = true;
         let waiting = self.stop_leading(None);
         drop(role);
-        waiting.fail(&ReplicaError::NotLeaderOrFollower);
+        waiting.fail(&ReplicaError::NotLeaderOrFollower, &self.refused);
     }
 
     /// Another open of the store holds this log; offline until the registration is applied again.
@@ -475,7 +474,7 @@ impl Partition {
             replication.high_watermark = HighWatermark::within(known, offsets.log_start, offsets.log_end);
         }
         drop(role);
-        waiting.fail(&ReplicaError::NotLeaderOrFollower);
+        waiting.fail(&ReplicaError::NotLeaderOrFollower, &self.refused);
         self.listen(&log);
     }
 
@@ -575,7 +574,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn fail(self, error: &ReplicaError) {
+    /// Every produce is noted before anybody learns of it: a new leadership, under which the next batch could be taken, begins later.
+    fn fail(self, error: &ReplicaError, refused: &RefusedProducers) {
+        for waiter in &self.produces {
+            refused.note(waiter.batch, error);
+        }
         for waiter in self.produces {
             waiter.complete(Err(error.clone()));
         }

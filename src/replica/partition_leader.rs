@@ -4,8 +4,11 @@ use super::error::ReplicaError;
 use super::message::{DivergingEpoch, FetchPartition, FetchedPartition};
 use super::partition::{Partition, Role, RoleState};
 use super::purgatory::DelayedProduce;
+use super::refused::ProducerBatch;
 use crate::planted::planted;
-use crate::storage::{AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType};
+use crate::storage::{
+    AppendError, AppendInfo, AppendOrigin, LeaderAppend, PartitionLog, ReadLimit, StorageError, TimestampType,
+};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 use rookery_protocol::batch::RecordBatchHeader;
@@ -96,14 +99,20 @@ pub struct FollowerRead {
 impl Partition {
     /// Appends whole batches and says what their acknowledgement waits for. Never blocks on the disk.
     pub fn append_as_leader(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
-        let Ok(first) = RecordBatchHeader::parse(&records) else { return self.try_append(records, how) };
-        if let Some(refusal) = self.refused.refusal_before(&first, || self.log()) {
+        let header = RecordBatchHeader::parse(&records).map_err(|e| AppendError::CorruptBatch(e.to_string().into()))?;
+        let first = ProducerBatch::from(&header);
+        if let Some(refusal) = self.refused.refusal_before(first, || self.log()) {
             return Err(refusal);
         }
-        self.try_append(records, how).inspect_err(|error| self.refused.note(&first, error))
+        self.try_append(first, records, how).inspect_err(|error| self.refused.note(first, error))
     }
 
-    fn try_append(&self, records: Bytes, how: AppendRequest) -> Result<AppendOutcome, ReplicaError> {
+    fn try_append(
+        &self,
+        first: ProducerBatch,
+        records: Bytes,
+        how: AppendRequest,
+    ) -> Result<AppendOutcome, ReplicaError> {
         let now = self.context.clock.now();
         let role = self.role.read();
         self.check_leads(&role, how.leader_epoch, now)?;
@@ -130,7 +139,7 @@ impl Partition {
             (RequiredAcks::Leader, _) => AckWait::Synced(role.log.when_synced(required)),
             (RequiredAcks::All, permit) => {
                 let permit = permit.expect("acks=all has taken its permit above");
-                AckWait::Committed(DelayedProduce::watch(&self.produces, required, permit))
+                AckWait::Committed(DelayedProduce::watch(&self.produces, required, first, permit))
             }
         };
         // Still under `role`: the end of the leadership drains the purgatory only after this waiter is in it.

@@ -9,6 +9,7 @@
 //! answered at once with what there is, and a produce is refused before it is appended.
 
 use super::error::ReplicaError;
+use super::refused::ProducerBatch;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -116,6 +117,8 @@ pub struct DelayedProduce {
 /// The purgatory's half of an acks=all append.
 #[derive(Debug)]
 pub struct ProduceWaiter {
+    /// The first batch of the append.
+    pub batch: ProducerBatch,
     sender: oneshot::Sender<Result<(), ReplicaError>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -132,10 +135,11 @@ impl DelayedProduce {
     pub fn watch(
         purgatory: &Arc<Mutex<Purgatory<ProduceWaiter>>>,
         offset: i64,
+        batch: ProducerBatch,
         permit: OwnedSemaphorePermit,
     ) -> DelayedProduce {
         let (sender, receiver) = oneshot::channel();
-        let place = purgatory.lock().watch(offset, ProduceWaiter { sender, _permit: permit });
+        let place = purgatory.lock().watch(offset, ProduceWaiter { batch, sender, _permit: permit });
         DelayedProduce { receiver, place, purgatory: Arc::clone(purgatory) }
     }
 
@@ -213,6 +217,7 @@ impl Drop for DelayedFetch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rookery_protocol::batch::RecordBatchBuilder;
 
     #[test]
     fn reaching_an_offset_takes_exactly_the_waiters_at_or_below_it() {
@@ -228,11 +233,17 @@ mod tests {
         assert!(purgatory.is_empty());
     }
 
+    fn batch() -> ProducerBatch {
+        let mut batch = RecordBatchBuilder::new();
+        batch.push(0, None, Some(b"v"), &[]);
+        ProducerBatch::from(batch.build().expect("a batch").header())
+    }
+
     #[test]
     fn a_waiter_that_gives_up_leaves_nothing_behind() {
         let limit = PurgatoryLimit::new("produce", 1);
         let purgatory = Arc::new(Mutex::new(Purgatory::default()));
-        let waiter = DelayedProduce::watch(&purgatory, 5, limit.try_acquire().expect("the first place"));
+        let waiter = DelayedProduce::watch(&purgatory, 5, batch(), limit.try_acquire().expect("the first place"));
         assert!(limit.try_acquire().is_none(), "the bound holds");
         drop(waiter);
         assert_eq!(purgatory.lock().len(), 0);
@@ -243,8 +254,8 @@ mod tests {
     fn a_completed_produce_says_how_it_ended() {
         let limit = PurgatoryLimit::new("produce", 2);
         let purgatory = Arc::new(Mutex::new(Purgatory::default()));
-        let mut committed = DelayedProduce::watch(&purgatory, 5, limit.try_acquire().expect("room"));
-        let mut failed = DelayedProduce::watch(&purgatory, 9, limit.try_acquire().expect("room"));
+        let mut committed = DelayedProduce::watch(&purgatory, 5, batch(), limit.try_acquire().expect("room"));
+        let mut failed = DelayedProduce::watch(&purgatory, 9, batch(), limit.try_acquire().expect("room"));
         assert!(committed.try_result().is_none());
         for waiter in purgatory.lock().reach(5) {
             waiter.complete(Ok(()));

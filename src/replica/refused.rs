@@ -1,8 +1,9 @@
-//! Producers whose last batch was refused for a reason that passes: what they had in flight behind it is refused alike.
+//! Producers one of whose batches was refused, or perhaps lost, for a reason that passes: what they had in flight behind it is refused alike.
 //!
 //! An idempotent producer sends up to five batches ahead. Suppose a leader refuses one of them (it may not speak as leader
 //! just now, too few replicas are in sync, too much waits) and a moment later could take the next: that one's sequence
-//! leaves a gap. `OUT_OF_ORDER_SEQUENCE_NUMBER` would be the truth and do harm: librdkafka takes it as proof that nothing
+//! leaves a gap. The same if it appended one, its leadership ended, the batch was cut from its log or lost with an unsynced tail, and
+//! it leads again when the next arrives. `OUT_OF_ORDER_SEQUENCE_NUMBER` would be the truth and do harm: librdkafka takes it as proof that nothing
 //! behind the gap was ever written, begins a new producer epoch and sends everything unacknowledged anew, also what an
 //! earlier leader appended and this one has: duplicates. Worse where the log knows nothing of the producer yet: it would
 //! accept the later batch, and the refused one could never follow.
@@ -13,8 +14,8 @@
 //! # Invariant
 //!
 //! While a producer has an entry, nothing of that producer id and epoch with a later sequence is appended by its request
-//! here. The entry goes when the refused batch, or an earlier one, is tried again; when the log holds the refused batch
-//! (another leader took it up meanwhile, and it came by replication); when the producer begins another epoch; and after
+//! here. The entry goes when the refused batch, or an earlier one, is tried again; when the log holds every refused batch
+//! before the one that asks (it was not lost after all, or another leader took it up meanwhile, and it came by replication); when the producer begins another epoch; and after
 //! as many refusals as a client has batches in flight, so that a producer that gave a batch up is not held for ever and
 //! hears of its gap.
 //!
@@ -23,6 +24,7 @@
 //! next batch asks.
 
 use super::error::ReplicaError;
+use crate::planted::planted;
 use crate::storage::producer_state::{BATCHES_PER_PRODUCER, is_after};
 use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
@@ -34,6 +36,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Producers remembered per partition; beyond, the one with the smallest id is forgotten, and may hear of a gap.
 const PRODUCERS_MAX: usize = 1000;
 
+/// A batch by what its producer wrote on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    producer_id: i64,
+    epoch: i16,
+    first_sequence: i32,
+}
+
+impl From<&RecordBatchHeader> for ProducerBatch {
+    fn from(header: &RecordBatchHeader) -> Self {
+        Self { producer_id: header.producer_id, epoch: header.producer_epoch, first_sequence: header.base_sequence }
+    }
+}
+
+impl ProducerBatch {
+    fn is_idempotent(self) -> bool {
+        self.producer_id >= 0
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct RefusedProducers {
@@ -44,53 +66,50 @@ pub struct RefusedProducers {
 #[derive(Debug)]
 struct Refused {
     epoch: i16,
-    first_sequence: i32,
+    /// Of the earliest batch that was refused.
+    first: i32,
+    /// Of the latest. A log without gaps that has this one has all of them.
+    last: i32,
     error: ReplicaError,
     behind: usize,
 }
 
 impl RefusedProducers {
     /// The refusal that a batch shares because it comes behind a refused one.
-    pub fn refusal_before(
-        &self,
-        header: &RecordBatchHeader,
-        log: impl FnOnce() -> Arc<PartitionLog>,
-    ) -> Option<ReplicaError> {
-        if !self.any.load(Ordering::Acquire) {
+    pub fn refusal_before(&self, batch: ProducerBatch, log: impl Fn() -> Arc<PartitionLog>) -> Option<ReplicaError> {
+        if !self.any.load(Ordering::Acquire) || planted!(ForgetRefused) {
             return None;
         }
         let mut by_id = self.by_id.lock();
-        let refused = by_id.get_mut(&header.producer_id)?;
-        let is_behind =
-            header.producer_epoch == refused.epoch && is_after(refused.first_sequence, header.base_sequence);
-        let is_missing = || !log().producer_has_reached(header.producer_id, refused.epoch, refused.first_sequence);
-        if is_behind && refused.behind < BATCHES_PER_PRODUCER && is_missing() {
+        let refused = by_id.get_mut(&batch.producer_id)?;
+        let is_behind = |sequence| is_after(sequence, batch.first_sequence);
+        let is_missing = |sequence| !log().producer_has_reached(batch.producer_id, batch.epoch, sequence);
+        let holds_up = |sequence| is_behind(sequence) && is_missing(sequence);
+        let is_held_up = batch.epoch == refused.epoch && (holds_up(refused.first) || holds_up(refused.last));
+        if is_held_up && refused.behind < BATCHES_PER_PRODUCER {
             refused.behind += 1;
             return Some(refused.error.clone());
         }
-        by_id.remove(&header.producer_id);
+        by_id.remove(&batch.producer_id);
         self.any.store(!by_id.is_empty(), Ordering::Release);
         None
     }
 
-    /// A batch was not appended.
-    pub fn note(&self, header: &RecordBatchHeader, error: &ReplicaError) {
-        if !header.has_producer_id() || !passes(error) {
+    /// A batch was not appended, or its leader can no longer tell what becomes of it.
+    pub fn note(&self, batch: ProducerBatch, error: &ReplicaError) {
+        if !batch.is_idempotent() || !passes(error) {
             return;
         }
-        let refused = Refused {
-            epoch: header.producer_epoch,
-            first_sequence: header.base_sequence,
-            error: error.clone(),
-            behind: 0,
-        };
+        let ProducerBatch { producer_id, epoch, first_sequence: sequence } = batch;
         let mut by_id = self.by_id.lock();
-        let earlier =
-            |known: &Refused| known.epoch == refused.epoch && is_after(known.first_sequence, refused.first_sequence);
-        if by_id.get(&header.producer_id).is_some_and(earlier) {
-            return;
+        match by_id.get_mut(&producer_id).filter(|known| known.epoch == epoch && is_after(known.first, sequence)) {
+            Some(known) if is_after(known.last, sequence) => known.last = sequence,
+            Some(_) => {}
+            None => {
+                let refused = Refused { epoch, first: sequence, last: sequence, error: error.clone(), behind: 0 };
+                by_id.insert(producer_id, refused);
+            }
         }
-        by_id.insert(header.producer_id, refused);
         if by_id.len() > PRODUCERS_MAX {
             by_id.pop_first();
         }
@@ -98,13 +117,14 @@ impl RefusedProducers {
     }
 }
 
-/// Whether the same batch may be taken up later: nothing of it was appended, and it is not the batch's fault.
+/// Whether the same batch may be taken up later: it is not the batch's fault.
 fn passes(error: &ReplicaError) -> bool {
     use ReplicaError as E;
     matches!(
         error,
         E::NotLeaderOrFollower
             | E::NotEnoughReplicas
+            | E::NotEnoughReplicasAfterAppend
             | E::Overloaded
             | E::ShortOfSpace
             | E::Storage(_)
@@ -126,8 +146,8 @@ mod tests {
         batch.build().expect("a batch")
     }
 
-    fn batch(producer_id: i64, epoch: i16, sequence: i32) -> RecordBatchHeader {
-        *record_batch(producer_id, epoch, sequence).header()
+    fn batch(producer_id: i64, epoch: i16, sequence: i32) -> ProducerBatch {
+        record_batch(producer_id, epoch, sequence).header().into()
     }
 
     fn log() -> Arc<PartitionLog> {
@@ -136,17 +156,27 @@ mod tests {
 
     const WHY: ReplicaError = ReplicaError::NotEnoughReplicas;
 
+    fn append(log: &Arc<PartitionLog>, sequence: i32) {
+        let how = LeaderAppend {
+            leader_epoch: LeaderEpoch(1),
+            timestamp_type: TimestampType::CreateTime,
+            origin: AppendOrigin::Client,
+            now_ms: 0,
+        };
+        log.append_as_leader(record_batch(1, 0, sequence).into_bytes(), how).expect("taken up");
+    }
+
     #[test]
     fn what_was_in_flight_behind_a_refused_batch_is_refused_alike() {
         let (refused, log) = (RefusedProducers::default(), log());
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7), || log.clone()), None);
-        refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(1, 0, 12), || log.clone()), Some(WHY));
-        assert_eq!(refused.refusal_before(&batch(2, 0, 9), || log.clone()), None, "another producer");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 7), || log.clone()), None, "the refused batch again");
+        assert_eq!(refused.refusal_before(batch(1, 0, 7), || log.clone()), None);
+        refused.note(batch(1, 0, 7), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 8), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(batch(1, 0, 12), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(batch(2, 0, 9), || log.clone()), None, "another producer");
+        assert_eq!(refused.refusal_before(batch(1, 0, 7), || log.clone()), None, "the refused batch again");
         assert_eq!(
-            refused.refusal_before(&batch(1, 0, 8), || log.clone()),
+            refused.refusal_before(batch(1, 0, 8), || log.clone()),
             None,
             "it was taken up: the next may follow"
         );
@@ -155,16 +185,27 @@ mod tests {
     #[test]
     fn a_new_epoch_and_an_earlier_batch_end_it() {
         let (refused, log) = (RefusedProducers::default(), log());
-        refused.note(&batch(1, 0, 7), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 1, 8), || log.clone()), None);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None);
-        refused.note(&batch(1, 0, i32::MAX), &WHY);
+        refused.note(batch(1, 0, 7), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 1, 8), || log.clone()), None);
+        assert_eq!(refused.refusal_before(batch(1, 0, 8), || log.clone()), None);
+        refused.note(batch(1, 0, i32::MAX), &WHY);
         assert_eq!(
-            refused.refusal_before(&batch(1, 0, 0), || log.clone()),
+            refused.refusal_before(batch(1, 0, 0), || log.clone()),
             Some(WHY),
             "sequences begin anew after the largest"
         );
-        assert_eq!(refused.refusal_before(&batch(1, 0, i32::MAX - 1), || log.clone()), None);
+        assert_eq!(refused.refusal_before(batch(1, 0, i32::MAX - 1), || log.clone()), None);
+    }
+
+    /// Two batches waited when the leadership ended with the tail of the log: the first was on disk, the second was not.
+    #[test]
+    fn a_batch_lost_with_the_tail_left_what_follows_it_to_be_judged_by_its_sequence() {
+        let (refused, log) = (RefusedProducers::default(), log());
+        append(&log, 0);
+        refused.note(batch(1, 0, 0), &WHY);
+        refused.note(batch(1, 0, 1), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 2), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), None, "tried again");
     }
 
     /// The refused batch went to another leader, and this replica leads again: seen with a producer whose later batches
@@ -172,36 +213,30 @@ mod tests {
     #[test]
     fn a_refused_batch_that_came_by_replication_held_up_what_follows_it() {
         let (refused, log) = (RefusedProducers::default(), log());
-        refused.note(&batch(1, 0, 0), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 1), || log.clone()), Some(WHY));
-        let how = LeaderAppend {
-            leader_epoch: LeaderEpoch(1),
-            timestamp_type: TimestampType::CreateTime,
-            origin: AppendOrigin::Client,
-            now_ms: 0,
-        };
-        log.append_as_leader(record_batch(1, 0, 0).into_bytes(), how).expect("taken up");
-        assert_eq!(refused.refusal_before(&batch(1, 0, 1), || log.clone()), None);
+        refused.note(batch(1, 0, 0), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), Some(WHY));
+        append(&log, 0);
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), None);
     }
 
     #[test]
     fn a_producer_that_gave_a_batch_up_is_not_held_for_ever() {
         let (refused, log) = (RefusedProducers::default(), log());
-        refused.note(&batch(1, 0, 7), &WHY);
+        refused.note(batch(1, 0, 7), &WHY);
         for sequence in 8..8 + BATCHES_PER_PRODUCER as i32 {
-            assert_eq!(refused.refusal_before(&batch(1, 0, sequence), || log.clone()), Some(WHY));
+            assert_eq!(refused.refusal_before(batch(1, 0, sequence), || log.clone()), Some(WHY));
         }
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None, "it may hear of its gap");
+        assert_eq!(refused.refusal_before(batch(1, 0, 8), || log.clone()), None, "it may hear of its gap");
     }
 
     #[test]
     fn what_a_batch_is_refused_for_itself_is_not_shared_and_strangers_are_bounded() {
         let (refused, log) = (RefusedProducers::default(), log());
-        refused.note(&batch(1, 0, 7), &ReplicaError::InvalidRequiredAcks(9));
-        refused.note(&batch(-1, -1, -1), &WHY);
-        assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None);
+        refused.note(batch(1, 0, 7), &ReplicaError::InvalidRequiredAcks(9));
+        refused.note(batch(-1, -1, -1), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 8), || log.clone()), None);
         assert!(refused.by_id.lock().is_empty());
-        (0..2000).for_each(|id| refused.note(&batch(id, 0, 0), &WHY));
+        (0..2000).for_each(|id| refused.note(batch(id, 0, 0), &WHY));
         assert_eq!(refused.by_id.lock().len(), PRODUCERS_MAX);
     }
 }

@@ -51,5 +51,5 @@ pub(crate) mod simulated {
     pub(crate) use super::hooks::{DirectoryReports, Hooks};
     pub(crate) use super::peer_services::peer_services;
     pub(crate) use super::publishers::Addresses;
-    pub(crate) use super::store_keeper::StoreKeeper;
+    pub(crate) use super::store_keeper::{Room, StoreKeeper};
 }

@@ -6,7 +6,7 @@ use super::peer_services::peer_services;
 use super::publishers::Addresses;
 use super::quorum_keeper::QuorumKeeper;
 use super::space_watch::SpaceWatch;
-use super::store_keeper::StoreKeeper;
+use super::store_keeper::{Room, StoreKeeper};
 use super::view::View;
 use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
@@ -206,7 +206,9 @@ impl Node {
 
         let limits = &config.limits;
         let watermarks = Watermarks { soft: limits.free_bytes_soft, hard: limits.free_bytes_hard };
-        let space = SpaceWatch::new(config.data_dir.clone(), watermarks);
+        let (path, reserve_bytes) = (config.data_dir.clone(), limits.reserve_bytes);
+        let space = blocking(move || SpaceWatch::open(path, watermarks, reserve_bytes)).await?;
+        let space = space.map_err(|e| StartError::Directory(format!("{}: {e}", config.data_dir.display())))?;
         let view = Arc::new(View {
             node: me.node_id,
             is_broker: config.is_broker,
@@ -258,7 +260,7 @@ impl Node {
                     mark_interval: MARK_INTERVAL,
                     synced,
                     controller: opening.controller(),
-                    space: space.reading(),
+                    space: space.clone(),
                 };
                 tokio::spawn(vital.failure("the metadata quorum", keeper.run(stop.clone())));
                 let watch =
@@ -338,8 +340,10 @@ impl Node {
             ..LogConfig::default()
         };
         let (opening, now) = (logs.clone(), clock.wall_ms());
+        let mut rocksdb = RocksDbConfig::default();
+        rocksdb.write_buffer_bytes = self.space.reserve().write_buffer_bytes(rocksdb.write_buffer_bytes);
         let opened = blocking(move || {
-            let store = RocksDbStore::open(directory, RocksDbConfig::default()).map_err(|e| e.to_string())?;
+            let store = RocksDbStore::open(directory, rocksdb).map_err(|e| e.to_string())?;
             let logs = LogDirectory::open(store.clone(), opening, now).map_err(|e| e.to_string())?;
             Ok::<_, String>((store, logs))
         });
@@ -394,7 +398,7 @@ impl Node {
             reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
-            space: self.space.reading(),
+            space: self.space.clone(),
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());

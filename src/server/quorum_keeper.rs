@@ -5,7 +5,7 @@
 //! | quorum here | becomes | when |
 //! |---|---|---|
 //! | running | offline | Raft has stopped, and the disk is why ([`MetadataQuorum::disk_failure`]) |
-//! | offline | running | the log was closed, and opened anew: after a full disk once there is space above the hard watermark, otherwise in growing steps |
+//! | offline | running | the log was closed, and opened anew: after a full disk with the space of the reserve, or once there is enough, otherwise in growing steps |
 //! | running, offline | the node ends | Raft has stopped for another reason, or what is on the disk is not what was synced: such a voter must not vote again |
 //!
 //! While it is offline this node follows the metadata as one without a vote does ([`MetadataQuorum::observe`]), and asks the other voters for
@@ -13,15 +13,14 @@
 //!
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
-use super::store_keeper::{RETRY, Steps};
-use crate::storage::disk_space::SpaceReading;
+use super::store_keeper::{RETRY, Room, Steps};
 use crate::storage::{QuorumLog, SyncedCommit};
-use rookery_raft::controller::{Controller, ControllerConfig, DiskSpace};
+use rookery_raft::controller::{Controller, ControllerConfig};
 use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumStorageError};
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +36,7 @@ pub struct QuorumKeeper {
     /// What this process has synced into the log.
     pub synced: SyncedCommit,
     pub controller: ControllerConfig,
-    pub space: watch::Receiver<SpaceReading>,
+    pub space: Arc<dyn Room>,
 }
 
 impl QuorumKeeper {
@@ -78,8 +77,12 @@ impl QuorumKeeper {
         loop {
             // With a disk that hangs this takes as long as the disk does.
             self.quorum.stop().await;
+            let was_full = matches!(error, QuorumStorageError::DiskFull(_));
+            if was_full {
+                self.space.clone().met_the_end().await;
+            }
             sleep(steps.next()).await;
-            while matches!(error, QuorumStorageError::DiskFull(_)) && self.space.borrow().level == DiskSpace::Reserve {
+            while was_full && self.space.reading().borrow().is_too_full_to_open {
                 sleep(RETRY).await;
             }
             match self.reopen().await {

@@ -8,8 +8,8 @@
 //! | offline | online | it was closed, and opened anew; its replicas wait for new leader epochs |
 //!
 //! A failed commit is final for the open store (architecture, invariant 10). So the controller is told (it leads elsewhere), the
-//! store is closed, and opened anew as another generation: after a full disk once there is space above the hard watermark again,
-//! after any other error in steps of [`RETRY`] to [`RETRY_MAX`], because a disk that fails once will fail again and every open
+//! store is closed, and opened anew as another generation: after a full disk with the space of the reserve, or, if that is used up,
+//! once there is enough again; after any other error in steps of [`RETRY`] to [`RETRY_MAX`], because a disk that fails once will fail again and every open
 //! moves leaderships. What an open recovers it writes out and syncs before anything builds on it, so that nothing rests on pages
 //! that the failed sync left in memory only. The controller hears that the directory is back, and that it was reopened: it gives every
 //! partition that this broker leads by its books a new leader epoch (invariant 5).
@@ -21,12 +21,22 @@ use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
 use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
+use futures_util::future::BoxFuture;
 use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+/// The room on the disk, as those see it who open stores there.
+pub trait Room: Send + Sync {
+    /// The last reading.
+    fn reading(&self) -> watch::Receiver<SpaceReading>;
+
+    /// A store has met the end of the disk: its reserve is given free. What there is from now on.
+    fn met_the_end(self: Arc<Self>) -> BoxFuture<'static, DiskSpace>;
+}
 
 /// Watches the store of one data directory.
 pub struct StoreKeeper {
@@ -37,7 +47,7 @@ pub struct StoreKeeper {
     pub reports: Arc<DirectoryReports>,
     pub channel: ControllerChannel,
     pub registration: watch::Receiver<Option<Registration>>,
-    pub space: watch::Receiver<SpaceReading>,
+    pub space: Arc<dyn Room>,
 }
 
 /// Between two attempts to open a store again, at first and at most.
@@ -69,7 +79,7 @@ impl StoreKeeper {
     pub async fn run(mut self, stop: CancellationToken) {
         let working = async {
             let mut failure = self.replicas.store_failure();
-            let mut space = self.space.clone();
+            let mut space = self.space.reading();
             let mut steps = Steps::default();
             metrics::gauge!("rookery_storage_offline").set(0.0);
             loop {
@@ -108,8 +118,13 @@ impl StoreKeeper {
             let store = self.store.clone();
             // Why it was closed is known.
             let _ = storage::blocking(move || store.close()).await;
+            let was_full = matches!(error, StorageError::DiskFull(_));
+            if was_full {
+                // What leads again must know before its first record that there is no room.
+                self.replicas.set_disk_space(self.space.clone().met_the_end().await);
+            }
             sleep(steps.next()).await;
-            while matches!(error, StorageError::DiskFull(_)) && self.space.borrow().level == DiskSpace::Reserve {
+            while was_full && self.space.reading().borrow().is_too_full_to_open {
                 sleep(RETRY).await;
             }
             match self.reopen().await {

@@ -148,13 +148,26 @@ struct World {
 
 /// One run. `trace` asks for a line of everything that travelled.
 pub(super) fn run(seed: u64, trace: bool) -> (Result<Seen, Violation>, Vec<String>) {
+    run_world(seed, trace, World::run)
+}
+
+/// One run of [`World::run_without_majority`].
+pub(super) fn run_without_majority(seed: u64) -> Result<Seen, Violation> {
+    run_world(seed, false, World::run_without_majority).0
+}
+
+fn run_world(
+    seed: u64,
+    trace: bool,
+    schedule: impl FnOnce(&mut World) -> Result<Seen, Violation>,
+) -> (Result<Seen, Violation>, Vec<String>) {
     inline::turn_on();
     seed_thread(Some(seed));
     let mut world = World::new(seed);
     if trace {
         world.network.trace.lines = Some(Vec::new());
     }
-    let result = world.run();
+    let result = schedule(&mut world);
     let lines = world.network.trace.lines.take().unwrap_or_default();
     for machine in &mut world.machines {
         if let Some(process) = machine.process.take() {
@@ -235,6 +248,30 @@ impl World {
 
     fn chance(&mut self, percent: u32) -> bool {
         self.rng.random_range(0..100) < percent
+    }
+
+    /// A voter is cut off and misses what is committed; one of the two others comes back with an empty disk, and the last one is dead
+    /// when the first is heard again. The two that are there hold no majority of what was promised.
+    fn run_without_majority(&mut self) -> Result<Seen, Violation> {
+        self.until(20_000, "a whole cluster", |world| {
+            world.topic.is_some() && world.all_partitions(|p| p.isr.len() == NODES as usize) && world.is_whole()
+        })?;
+        let stale = self.rng.random_range(0..self.machines.len());
+        let (wiped, dead) = ((stale + 1) % self.machines.len(), (stale + 2) % self.machines.len());
+        let id = self.machines[stale].id;
+        self.isolate(stale, u64::MAX, (true, true));
+        self.until(20_000, "a fence of the node that is cut off", |world| {
+            world.all_partitions(|p| !p.isr.contains(&id) && p.has_leader())
+        })?;
+        self.lose_disk(wiped, 50, true);
+        self.crash(dead, 6_000);
+        self.network.mend();
+        let end = self.now + 5_000;
+        self.until(6_000, "five seconds", |world| world.now >= end)?;
+        self.heal();
+        self.until(HEALED_WITHIN, "everything whole again", World::is_whole)?;
+        self.final_checks()?;
+        Ok(self.seen)
     }
 
     fn run(&mut self) -> Result<Seen, Violation> {
@@ -441,7 +478,10 @@ impl World {
                 self.mends.push(until);
             }
             9 => self.fail_quorum_disk(at, until),
-            10 => self.lose_disk(at, long),
+            10 => {
+                let whole = self.chance(50);
+                self.lose_disk(at, long, whole);
+            }
             _ => {
                 self.seen.power_cuts += 1;
                 for at in 0..self.machines.len() {
@@ -540,14 +580,13 @@ impl World {
 
     /// A dead machine comes back without what was synced, if nothing committed goes with it: the records under their directory's id, or
     /// the whole disk, with the vote, under a new one.
-    fn lose_disk(&mut self, at: usize, down_for: u64) {
+    fn lose_disk(&mut self, at: usize, down_for: u64, whole: bool) {
         let id = self.machines[at].id;
         let spared = self.all_partitions(|p| p.isr.iter().chain(&p.elr).any(|other| *other != id));
         let others_have_theirs = self.machines.iter().all(|m| m.id == id || (!m.lost && m.replacing.is_none()));
         if !spared || !others_have_theirs || self.machines[at].replacing.is_some() || self.machines[at].lost {
             return;
         }
-        let whole = self.chance(50);
         self.crash(at, down_for);
         if whole {
             self.seen.wipes += 1;
@@ -911,6 +950,65 @@ fn a_cluster_keeps_every_promise_under_faults() {
         }
     }
     assert!(std::env::var("ROOKERY_SIM_SEED").is_ok() || total.iter().all(|count| *count > 0), "{total:?}");
+}
+
+/// How one of three nodes stops answering without a word.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    Stopped,
+    CutOff,
+}
+
+/// Virtual milliseconds from a controller's falling silent until every partition has another leader that serves.
+fn controller_gap(seed: u64, silence: Silence) -> u64 {
+    inline::turn_on();
+    seed_thread(Some(seed));
+    let mut world = World::new(seed);
+    world.climate = 0;
+    let whole = |w: &World| w.topic.is_some() && w.all_partitions(|p| p.isr.len() == 3) && w.is_whole();
+    world.until(20_000, "a whole cluster", whole).expect("no faults yet");
+    let settle = world.now + world.rng.random_range(300..800);
+    world.until(1000, "some time", |w| w.now >= settle).expect("time passes");
+    let is_controller = |m: &Machine| m.process.as_ref().and_then(Process::quorum).is_some_and(|q| q.is_active());
+    let at = world.machines.iter().position(is_controller).expect("a whole cluster has a controller");
+    let (victim, since) = (world.machines[at].id, world.now);
+    match silence {
+        Silence::Stopped => world.pause(at, since + 20_000),
+        Silence::CutOff => world.isolate(at, since + 20_000, (true, true)),
+    }
+    let served = |w: &World| {
+        let serves = |id: &TopicIdPartition| {
+            let others = w.machines.iter().filter(|m| m.id != victim);
+            let mut replicas = others.flat_map(|m| w.replicas_of(m)).filter(|p| p.id() == *id);
+            replicas.any(|p| p.role().0 == Role::Leader) && w.all_partitions(|p| !p.isr.contains(&victim))
+        };
+        w.partitions.keys().all(serves)
+    };
+    world.until(15_000, "leaders without the silent node", served).expect("two of three go on");
+    let gap = world.now - since;
+    world.machines.iter_mut().filter_map(|m| m.process.take()).for_each(Process::end);
+    seed_thread(None);
+    gap
+}
+
+#[test]
+fn a_controller_that_falls_silent_is_replaced_and_fenced_within_a_second() {
+    for silence in [Silence::Stopped, Silence::CutOff] {
+        let mut gaps: Vec<u64> = super::seeds(12, 100).map(|seed| controller_gap(seed, silence)).collect();
+        gaps.sort_unstable();
+        let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        println!("{silence:?}: {gaps:?}");
+        assert!(median <= 900 && worst <= 1300, "{silence:?}: {gaps:?}");
+    }
+}
+
+#[test]
+fn a_stale_and_a_wiped_voter_are_no_majority() {
+    for seed in super::seeds(4, 200) {
+        if let Err(violation) = run_without_majority(seed) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
 }
 
 #[test]

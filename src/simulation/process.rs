@@ -11,12 +11,14 @@ use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipPro
 use crate::peer::{AddressBook, LocalIdentity, PeerEvents, PeerIdentity, PeerPool, PeerServices};
 use crate::replica::fetcher::FetcherConfig;
 use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig};
-use crate::server::simulated::{Addresses, DirectoryReports, Hooks, StoreKeeper, peer_services};
+use crate::server::simulated::{Addresses, DirectoryReports, Hooks, Room, StoreKeeper, peer_services};
 use crate::server::{LatePublishers, NodeClock};
 use crate::storage::disk_space::SpaceReading;
 use crate::storage::{LogConfig, LogDirectory, MemoryStore};
 use bytes::Bytes;
-use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rookery_raft::controller::{Controller, ControllerConfig, DiskSpace, RegisterBrokerRequest};
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::image::topic_configs::TopicConfigs;
@@ -235,14 +237,13 @@ impl Life {
         let channel = ControllerChannel::new(self.me.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
         let reports = Arc::new(DirectoryReports::new(store.clone(), replicas.clone()));
-        // A disk with room for everything.
-        let (_measuring, space) = watch::channel(SpaceReading::default());
+        let space = Arc::new(AmpleRoom::default());
         let hooks = Arc::new(Hooks {
             clock,
             store: store.clone(),
             replicas: replicas.clone(),
             reports: reports.clone(),
-            space: space.clone(),
+            space: space.reading(),
         });
         let life = Lifecycle::new(
             LifecycleConfig { heartbeat: HEARTBEAT, session: SESSION, leave_max: Duration::from_secs(5) },
@@ -358,5 +359,19 @@ impl Life {
             directories: Vec::new(),
             is_controller: true,
         }
+    }
+}
+
+/// A disk with room for everything.
+#[derive(Default)]
+struct AmpleRoom(watch::Sender<SpaceReading>);
+
+impl Room for AmpleRoom {
+    fn reading(&self) -> watch::Receiver<SpaceReading> {
+        self.0.subscribe()
+    }
+
+    fn met_the_end(self: Arc<Self>) -> BoxFuture<'static, DiskSpace> {
+        std::future::ready(DiskSpace::Ample).boxed()
     }
 }

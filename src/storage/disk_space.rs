@@ -1,8 +1,9 @@
 //! How much room the data directory has: two watermarks over one figure, with hysteresis.
 //!
-//! The figure is the **headroom**: what the file system has left for us, less what is in memory only and still has to be
-//! written beside its copy in the write-ahead log ([`LogStore::unflushed_bytes`](super::log_store::LogStore::unflushed_bytes)). A store that
-//! runs out of space while it writes out its memory has failed; so that debt is not room.
+//! The figure is the **headroom**: what the file system has left for us, less what is **owed**: what is in memory only and still has to
+//! be written beside its copy in the write-ahead log ([`LogStore::unflushed_bytes`](super::log_store::LogStore::unflushed_bytes)), since a store
+//! that runs out of space while it writes out its memory has failed; and what is missing of the reserve
+//! ([`DiskReserve::owed`](super::disk_reserve::DiskReserve::owed)).
 //!
 //! | level | entered when | left (upwards) when |
 //! |---|---|---|
@@ -10,10 +11,11 @@
 //! | [`DiskSpace::Low`] | headroom < soft watermark | headroom ≥ soft + a quarter of it |
 //! | [`DiskSpace::Reserve`] | headroom < hard watermark | headroom ≥ hard + a quarter of it |
 //!
-//! On a small file system the watermarks are a quarter and an eighth of it at most. A watermark of 0 is never passed.
+//! On a small file system the watermarks are a quarter and an eighth of it at most. A watermark of 0 is never passed. While the reserve is out
+//! both are at least its size: it is not for clients' records.
 //!
 //! This is a policy, not a promise: whoever else writes to the disk can fill it at any moment, and a store that meets the end of it
-//! all the same fails and is opened anew ([`StorageError::DiskFull`](super::StorageError::DiskFull)).
+//! all the same fails and is opened anew ([`StorageError::DiskFull`](super::StorageError::DiskFull)), with the space of the reserve.
 
 use rookery_raft::controller::DiskSpace;
 use std::io;
@@ -66,10 +68,11 @@ impl SpaceGauge {
         Self { watermarks, level: DiskSpace::Ample }
     }
 
-    /// Takes in a measurement: the level from here on.
-    pub fn measure(&mut self, space: FileSystemSpace, unflushed: u64) -> DiskSpace {
-        let headroom = space.available.saturating_sub(unflushed);
+    /// Takes in a measurement, in which no watermark counts less than `least`: the level from here on.
+    pub fn measure(&mut self, space: FileSystemSpace, owed: u64, least: u64) -> DiskSpace {
+        let headroom = space.available.saturating_sub(owed);
         let Watermarks { soft, hard } = self.watermarks.within(space.total);
+        let (soft, hard) = (soft.max(least), hard.max(least));
         // Whoever is below a watermark leaves it only well above it.
         let is_below = |watermark: u64, was_below: bool| {
             headroom < if was_below { watermark.saturating_add(watermark / 4) } else { watermark }
@@ -92,21 +95,29 @@ pub struct SpaceReading {
     pub level: DiskSpace,
     /// What was measured.
     pub space: FileSystemSpace,
+    /// The reserve was needed and is not back.
+    pub reserve_is_out: bool,
+    /// There is less than stores need to open.
+    pub is_too_full_to_open: bool,
 }
 
 impl SpaceReading {
     /// What is wrong, in words.
     pub fn trouble(&self) -> Option<String> {
         let free = self.space.available >> 20;
+        let reserve = if self.reserve_is_out { ", its reserve is out" } else { "" };
         match self.level {
-            DiskSpace::Ample => None,
+            DiskSpace::Ample if !self.reserve_is_out => None,
+            DiskSpace::Ample => {
+                Some(format!("the disk of the data directory was full, its reserve is out ({free} MiB free)"))
+            }
             DiskSpace::Low => Some(format!(
-                "the disk of the data directory is nearly full ({free} MiB free): records are refused until there is space; \
-                 delete topics, shorten retention, or enlarge the disk"
+                "the disk of the data directory is nearly full ({free} MiB free{reserve}): records are refused until there is \
+                 space; delete topics, shorten retention, or enlarge the disk"
             )),
             DiskSpace::Reserve => Some(format!(
-                "the disk of the data directory is full ({free} MiB free): nothing is written but metadata, committed offsets \
-                 and deletions; delete topics, shorten retention, or enlarge the disk"
+                "the disk of the data directory is full ({free} MiB free{reserve}): nothing is written but metadata, committed \
+                 offsets and deletions; delete topics, shorten retention, or enlarge the disk"
             )),
         }
     }
@@ -122,7 +133,7 @@ mod tests {
     fn gauge(soft: u64, hard: u64) -> impl FnMut(u64, u64) -> DiskSpace {
         let mut gauge = SpaceGauge::new(Watermarks { soft: soft * MIB, hard: hard * MIB });
         move |available, unflushed| {
-            gauge.measure(FileSystemSpace { available: available * MIB, total: 1000 * MIB }, unflushed * MIB)
+            gauge.measure(FileSystemSpace { available: available * MIB, total: 1000 * MIB }, unflushed * MIB, 0)
         }
     }
 
@@ -147,6 +158,9 @@ mod tests {
         assert_eq!((at(250, 0), at(249, 0), at(125, 0), at(124, 0)), (Ample, Low, Low, Reserve));
         let mut off = gauge(0, 0);
         assert_eq!(off(0, 10), Ample);
+        let mut off = SpaceGauge::new(Watermarks { soft: 0, hard: 0 });
+        let mut reserve_is_out = |available| off.measure(FileSystemSpace { available, total: 1000 }, 10, 10);
+        assert_eq!((reserve_is_out(19), reserve_is_out(21), reserve_is_out(22)), (Reserve, Reserve, Ample));
     }
 
     #[test]

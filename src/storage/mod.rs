@@ -23,6 +23,7 @@
 //! | [`tail_cache`] | recent batches of every log under one byte budget |
 //! | `rocksdb` | the engine, and how loss of synced data is noticed |
 //! | [`disk_space`] | how full the disk is: watermarks with hysteresis |
+//! | [`disk_reserve`] | allocated space for a store that has met the end of the disk |
 //! | [`log_class`] | which logs share a column family: those whose data dies together |
 //!
 //! **Group commit.** An append assigns offsets and queues; it returns before the disk has seen anything. The queued end
@@ -35,6 +36,7 @@
 
 mod batch_header;
 mod blocking;
+pub mod disk_reserve;
 pub mod disk_space;
 pub mod error;
 pub mod leader_epoch_cache;

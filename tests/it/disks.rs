@@ -27,12 +27,13 @@ fn fill(cluster: &Cluster, topic: &str, from: usize, mut until: impl FnMut() -> 
     next
 }
 
+const NO_WATERMARKS: &[&str] = &["--set", "log.dirs.free.bytes.soft=0", "--set", "log.dirs.free.bytes.hard=0"];
+
 fn says(cluster: &Cluster, i: usize, part: &str) -> bool {
     cluster.not_ready(i).is_some_and(|why| why.contains(part))
 }
 
 #[test]
-#[ignore = "on a busy machine the space is measured too late and the small disk fills to its end: docs/status.md, 5"]
 fn a_disk_that_fills_up_gives_its_leaderships_away_and_takes_them_back_when_there_is_space() {
     let Some(disk) = SmallDisk::new(192) else { return };
     let mut cluster = Cluster::planned(&[Role::Both; 3]);
@@ -108,8 +109,7 @@ fn a_store_that_met_the_end_of_the_disk_is_opened_again_in_the_process_when_ther
     let mut cluster = Cluster::planned(&[Role::Both]);
     disk.place(&cluster.data_dir(0));
     disk.ballast(96);
-    let no_watermarks = ["--set", "log.dirs.free.bytes.soft=0", "--set", "log.dirs.free.bytes.hard=0"];
-    cluster.launch_with(0, &no_watermarks);
+    cluster.launch_with(0, &[NO_WATERMARKS, &["--set", "log.dirs.reserve.bytes=0"]].concat());
     cluster.wait_ready(0);
     cluster.rookery(&["topic", "create", "t", "--partitions", "1"], "");
     let mut written = 0;
@@ -127,6 +127,49 @@ fn a_store_that_met_the_end_of_the_disk_is_opened_again_in_the_process_when_ther
     assert_eq!(found, lines(0..found.len()), "nothing but what was sent, once and in order");
     cluster.rookery(&["produce", "t"], &(lines(found.len()..found.len() + 10).join("\n") + "\n"));
     assert_eq!(cluster.consume("t"), lines(0..found.len() + 10));
+}
+
+#[test]
+fn a_store_that_met_the_end_of_the_disk_waited_for_space_that_only_it_could_give_back() {
+    let Some(disk) = SmallDisk::new(256) else { return };
+    let mut cluster = Cluster::planned(&[Role::Both]);
+    disk.place(&cluster.data_dir(0));
+    disk.ballast(64);
+    cluster.launch_with(0, NO_WATERMARKS);
+    cluster.wait_ready(0);
+    for topic in ["kept", "big"] {
+        cluster.rookery(&["topic", "create", topic, "--partitions", "1"], "");
+    }
+    cluster.produce("kept", 0..500);
+    let reserve = disk.data().join("reserve");
+    assert!(reserve.exists());
+    let mut written = 0;
+    while reserve.exists() {
+        assert!(written < 200 * CHUNK, "never full");
+        written += CHUNK * usize::from(cluster.try_produce("big", &lines(written..written + CHUNK)));
+    }
+    let serves = |cluster: &Cluster| {
+        cluster.wait_for_reason(0, "its reserve is out");
+        cluster.until("it is online", || (!says(cluster, 0, "offline")).then_some(()));
+        // Also until it listens.
+        assert_eq!(cluster.consume("kept"), expected(500));
+        let error = || cluster.produce_once(0, "kept", 0);
+        cluster.until("the reserve is not for records", || (error() == "KAFKA_STORAGE_ERROR").then_some(()));
+        assert!(cluster.consume("big").len() >= written);
+        cluster.until("a group commits its offsets", || (cluster.commit_offset(0, "kept", 7) == "NONE").then_some(()));
+        assert!(cluster.metrics(0).contains("rookery_storage_reserve_bytes 0"), "{}", cluster.metrics(0));
+    };
+    serves(&cluster);
+    // Without a reserve to release, and with what is left of it.
+    cluster.kill(0);
+    cluster.launch_with(0, NO_WATERMARKS);
+    serves(&cluster);
+
+    cluster.rookery(&["topic", "delete", "big"], "");
+    cluster.wait_ready(0); // in the same process
+    assert!(reserve.exists());
+    cluster.produce("kept", 500..1000);
+    assert_eq!(cluster.consume("kept"), expected(1000));
 }
 
 #[test]

@@ -48,13 +48,25 @@ pub struct Node {
     pub kafka: u16,
     pub peer: u16,
     pub http: u16,
-    process: Option<Child>,
+    process: Option<Server>,
+}
+
+/// A node's process. Dropping it ends it, also where a test fails in the middle of waiting for it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Nodes that know each other, from 0 here and from 1 in their own eyes. Dropping it ends them.
 pub struct Cluster {
-    dir: tempfile::TempDir,
     pub nodes: Vec<Node>,
+    /// After those who use it.
+    dir: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -110,7 +122,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.nodes[i].process = Some(process);
+        self.nodes[i].process = Some(Server(process));
     }
 
     pub fn data_dir(&self, i: usize) -> PathBuf {
@@ -156,7 +168,7 @@ impl Cluster {
         let log = self.log(i);
         let mut process = self.nodes[i].process.take().unwrap();
         self.until(&format!("node {} is ready", i + 1), || {
-            let ended = process.try_wait().unwrap();
+            let ended = process.0.try_wait().unwrap();
             assert!(ended.is_none(), "node {} ended: {}", i + 1, tail(&log));
             self.not_ready(i).is_none().then_some(())
         });
@@ -191,7 +203,7 @@ impl Cluster {
 
     /// Whether a node's process is there.
     pub fn is_running(&mut self, i: usize) -> bool {
-        self.nodes[i].process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+        self.nodes[i].process.as_mut().is_some_and(|process| process.0.try_wait().unwrap().is_none())
     }
 
     /// `/metrics` of a node.
@@ -203,16 +215,16 @@ impl Cluster {
     /// kill -9.
     pub fn kill(&mut self, i: usize) {
         let mut process = self.nodes[i].process.take().unwrap();
-        process.kill().unwrap();
-        process.wait().unwrap();
+        process.0.kill().unwrap();
+        process.0.wait().unwrap();
     }
 
     /// SIGTERM, and how the process ended.
     pub fn terminate(&mut self, i: usize) -> ExitStatus {
         let mut process = self.nodes[i].process.take().unwrap();
-        let told = Command::new("kill").arg(process.id().to_string()).status().unwrap();
+        let told = Command::new("kill").arg(process.0.id().to_string()).status().unwrap();
         assert!(told.success());
-        self.until("SIGTERM ends the process", || process.try_wait().unwrap())
+        self.until("SIGTERM ends the process", || process.0.try_wait().unwrap())
     }
 
     /// The node's disk is replaced by an empty one.
@@ -330,15 +342,6 @@ impl Cluster {
     /// The node (from 0) that leads a partition, as the cluster says.
     pub fn leader(&self, topic: &str, partition: &str) -> usize {
         self.describe(topic, partition)[0].parse::<usize>().unwrap() - 1
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for process in self.nodes.iter_mut().filter_map(|n| n.process.as_mut()) {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }
 

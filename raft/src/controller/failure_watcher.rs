@@ -7,7 +7,7 @@
 //! # A case
 //!
 //! ```text
-//!            connection closed, gossip suspects it, or no heartbeat for three intervals
+//!            connection closed, gossip suspects it, no heartbeat for three intervals, or it led the quorum until just now
 //!  trusted ─────────────────────────────────────────────────────────────▶ suspected: pings at 0, 100, 200 ms
 //!     ▲  heartbeat, or a ping answered by the same incarnation                │
 //!     ├────────────────────────────────────────────────────────────────────────┤
@@ -30,6 +30,9 @@
 //! - **Lonely**: if more than half of the watched brokers are silent at once, it is rather this node that is cut off.
 //!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
 //!   silence; they convict still.)
+//! - **One proposal at a time**: a controller without a majority waits for as long as that lasts until its log has taken a fence.
+//!   The same life is not convicted again before the proposal was answered, nor soon after the answer: 50 ms, then twice as long each
+//!   time, up to a second.
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
 //!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
 
@@ -48,6 +51,10 @@ pub struct FailureWatcherConfig {
     pub pings_at: [Duration; 3],
     /// How long a case waits for an answer.
     pub answer_within: Duration,
+    /// How long after the answer to a fence that life is not convicted again; doubled each time.
+    pub propose_again_after: Duration,
+    /// How long at most.
+    pub propose_again_after_max: Duration,
     /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
     pub refence_after: Duration,
 }
@@ -58,6 +65,8 @@ impl Default for FailureWatcherConfig {
             heartbeat_interval: Duration::from_millis(100),
             pings_at: [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(200)],
             answer_within: Duration::from_millis(400),
+            propose_again_after: Duration::from_millis(50),
+            propose_again_after_max: Duration::from_secs(1),
             refence_after: Duration::from_secs(10),
         }
     }
@@ -79,6 +88,11 @@ pub enum Evidence {
         id: NodeId,
         /// Which start of its process.
         incarnation: IncarnationId,
+    },
+    /// It led the quorum, and the voters elected this node in its place.
+    WasDeposed {
+        /// Which broker, in whatever life.
+        id: NodeId,
     },
     /// The host answered a ping: nobody listens.
     PingRefused {
@@ -124,6 +138,15 @@ struct Case {
     refused: bool,
 }
 
+/// Whether a verdict may be proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proposal {
+    /// From then on.
+    From(Duration),
+    /// Not before the last one was answered. (A fence that was written ends the case by way of the log.)
+    Waits,
+}
+
 #[derive(Clone, Debug)]
 struct Watched {
     epoch: BrokerEpoch,
@@ -136,6 +159,9 @@ struct Watched {
     /// Whether it was silent when last looked at.
     silent: bool,
     fenced_for_silence: Option<Duration>,
+    proposal: Proposal,
+    /// From the next answer to the next proposal.
+    pause: Duration,
 }
 
 /// Watches the brokers for one active controller.
@@ -181,6 +207,8 @@ impl FailureWatcher {
                 case: None,
                 silent: false,
                 fenced_for_silence: None,
+                proposal: Proposal::From(now),
+                pause: self.config.propose_again_after,
             });
             let unfenced = !broker.fenced;
             if unfenced && !watched.unfenced {
@@ -189,6 +217,8 @@ impl FailureWatcher {
             watched.unfenced = unfenced;
             if !unfenced {
                 watched.case = None;
+                watched.proposal = Proposal::From(now);
+                watched.pause = self.config.propose_again_after;
             }
         }
     }
@@ -209,6 +239,14 @@ impl FailureWatcher {
         }
     }
 
+    /// A proposed fence was carried out, or refused.
+    pub fn on_answer(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
+        if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch && w.proposal == Proposal::Waits) {
+            watched.proposal = Proposal::From(now + watched.pause);
+            watched.pause = (watched.pause * 2).min(self.config.propose_again_after_max);
+        }
+    }
+
     /// Something speaks for or against a broker.
     pub fn on_evidence(&mut self, evidence: Evidence, now: Duration) -> Vec<Verdict> {
         let (id, ours) = match evidence {
@@ -216,18 +254,19 @@ impl FailureWatcher {
             Evidence::ConnectionClosed { id, incarnation } | Evidence::GossipSuspects { id, incarnation } => {
                 (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
             }
-            Evidence::PingAnswered { id, .. } => (id, true),
+            Evidence::PingAnswered { id, .. } | Evidence::WasDeposed { id } => (id, true),
         };
         if !ours || id == self.own_id {
             return vec![];
         }
         let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.unfenced) else { return vec![] };
+        let may_convict = watched.may_be_convicted(now);
         match evidence {
             Evidence::ConnectionClosed { .. } => {
                 if !std::mem::replace(&mut watched.connection_closed, true) {
                     self.findings.note(id, watched.epoch, Finding::ConnectionClosed);
                 }
-                if watched.case.as_ref().is_some_and(|case| case.refused) {
+                if may_convict && watched.case.as_ref().is_some_and(|case| case.refused) {
                     return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 open_case(watched, now);
@@ -236,8 +275,12 @@ impl FailureWatcher {
                 open_case(watched, now);
                 self.findings.note(id, watched.epoch, Finding::SuspectedByGossip);
             }
+            Evidence::WasDeposed { .. } => {
+                open_case(watched, now);
+                self.findings.note(id, watched.epoch, Finding::Deposed);
+            }
             Evidence::PingRefused { .. } => {
-                if watched.connection_closed {
+                if may_convict && watched.connection_closed {
                     return vec![convict(id, watched, Conviction::ConnectionClosedAndRefused)];
                 }
                 if let Some(case) = &mut watched.case {
@@ -245,7 +288,9 @@ impl FailureWatcher {
                 }
             }
             Evidence::PingAnswered { incarnation, .. } if incarnation != watched.incarnation => {
-                return vec![convict(id, watched, Conviction::OtherIncarnationAnswered)];
+                if may_convict {
+                    return vec![convict(id, watched, Conviction::OtherIncarnationAnswered)];
+                }
             }
             Evidence::PingAnswered { .. } => {
                 if watched.case.take().is_some() {
@@ -281,11 +326,14 @@ impl FailureWatcher {
             let Some(watched) = self.brokers.get_mut(&id) else { continue };
             let was_silent = watched.silent;
             watched.silent = silent(watched);
+            if watched.silent && !was_silent {
+                self.findings.note(id, watched.epoch, Finding::Silent);
+            }
+            if !watched.may_be_convicted(now) {
+                continue;
+            }
             if watched.silent {
                 open_case(watched, now);
-                if !was_silent {
-                    self.findings.note(id, watched.epoch, Finding::Silent);
-                }
                 if watched.case.as_ref().is_some_and(|case| case.refused) {
                     verdicts.push(convict(id, watched, Conviction::SilentAndRefused));
                     continue;
@@ -335,6 +383,12 @@ impl FailureWatcher {
     }
 }
 
+impl Watched {
+    fn may_be_convicted(&self, now: Duration) -> bool {
+        matches!(self.proposal, Proposal::From(from) if now >= from)
+    }
+}
+
 fn open_case(watched: &mut Watched, now: Duration) {
     watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
 }
@@ -342,6 +396,7 @@ fn open_case(watched: &mut Watched, now: Duration) {
 fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
     tracing::info!(broker = id.0, epoch = watched.epoch.0, %why, "broker found dead");
     watched.case = None;
+    watched.proposal = Proposal::Waits;
     Verdict::Fence { id, epoch: watched.epoch, why }
 }
 
@@ -415,6 +470,20 @@ mod tests {
         watcher
     }
 
+    /// The voters had waited for it in vain until they elected; the new controller waited for three more intervals before it asked.
+    #[test]
+    fn a_controller_that_hung_was_suspected_only_after_three_more_intervals() {
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        let mut w = watcher(3);
+        assert_eq!(w.on_evidence(Evidence::WasDeposed { id }, ms(0)), [Verdict::Ping { id, epoch }]);
+        let verdicts = run(&mut w, 0, 420, 3, &[2]);
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert_eq!(verdicts.last(), Some(&(400, Verdict::Fence { id, epoch, why })));
+        let mut alive = watcher(3);
+        alive.on_evidence(Evidence::WasDeposed { id }, ms(0));
+        assert_eq!(fences(&run(&mut alive, 0, 1000, 3, &[])), [], "its heartbeats acquit it");
+    }
+
     #[test]
     fn a_killed_process_is_convicted_by_its_own_kernel() {
         let mut w = watcher(3);
@@ -446,6 +515,34 @@ mod tests {
         assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(321)), []);
         let why = Conviction::SilentAndRefused;
         assert_eq!(run(&mut w, 340, 360, 3, &[2]), [(340, Verdict::Fence { id, epoch, why })]);
+    }
+
+    #[test]
+    fn a_controller_without_a_majority_proposed_the_same_fence_at_every_tick() {
+        let mut w = watcher(3);
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(5));
+        let why = Conviction::ConnectionClosedAndRefused;
+        assert_eq!(w.on_evidence(Evidence::PingRefused { id, epoch }, ms(6)), [Verdict::Fence { id, epoch, why }]);
+        let refused = |w: &mut FailureWatcher, at: u64| {
+            w.on_evidence(Evidence::ConnectionClosed { id, incarnation: incarnation(2) }, ms(at));
+            w.on_evidence(Evidence::PingRefused { id, epoch }, ms(at + 1))
+        };
+        // The log has not taken it yet.
+        assert_eq!(fences(&run(&mut w, 20, 5000, 3, &[2])), []);
+        assert_eq!(refused(&mut w, 5000), []);
+        // It never will: this controller was deposed, or has no lease.
+        w.on_answer(id, epoch, ms(5010));
+        assert_eq!(refused(&mut w, 5020), []);
+        assert_eq!(fences(&run(&mut w, 5040, 5500, 3, &[2])), [id], "it is as dead as before");
+        w.on_answer(id, epoch, ms(5510));
+        assert_eq!(refused(&mut w, 5520), []);
+        assert_eq!(fences(&run(&mut w, 5540, 5600, 3, &[2])), [], "later each time");
+        assert_eq!(fences(&run(&mut w, 5600, 6000, 3, &[2])), [id]);
+        // It was written, and the broker came back in the same life: a new death is judged at once.
+        w.on_cluster(&cluster(1..=3, &[2]), ms(6050));
+        w.on_cluster(&cluster(1..=3, &[]), ms(6060));
+        assert_eq!(refused(&mut w, 6070), [Verdict::Fence { id, epoch, why }]);
     }
 
     #[test]

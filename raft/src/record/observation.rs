@@ -46,11 +46,13 @@ pub enum Finding {
     DiskStalled = 11,
     /// It is the active controller from now on.
     ControllerActivated = 12,
+    /// It led the quorum until another node was elected.
+    Deposed = 13,
 }
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SuspectedByGossip,
         Self::ConnectionClosed,
         Self::Silent,
@@ -63,6 +65,7 @@ impl Finding {
         Self::DiskFull,
         Self::DiskStalled,
         Self::ControllerActivated,
+        Self::Deposed,
     ];
 
     fn from_id(id: u8) -> Option<Self> {
@@ -84,6 +87,7 @@ impl Finding {
             Self::DiskFull => "disk_full",
             Self::DiskStalled => "disk_stalled",
             Self::ControllerActivated => "controller_activated",
+            Self::Deposed => "deposed",
         }
     }
 }
@@ -106,6 +110,7 @@ impl fmt::Display for Finding {
             Self::DiskFull => "has a full disk: it takes no records",
             Self::DiskStalled => "has a disk that hangs: commits do not finish",
             Self::ControllerActivated => "is the active controller",
+            Self::Deposed => "led the quorum until another node was elected",
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::replica::purgatory::DelayedProduce;
 use crate::replica::replica_service::{Collected, ReplicaService, Replicas, SessionSlot};
 use crate::simulation::batches::{batch, read};
 use crate::simulation::invariants::{
-    PartitionInvariants, Record, Violation, candidate, logs_match, no_duplicate, stuck,
+    PartitionInvariants, Record, Violation, candidate, logs_match, no_duplicate, no_gap, stuck,
 };
 use crate::storage::memory_store::Fault;
 use crate::storage::{
@@ -31,6 +31,8 @@ use uuid::Uuid;
 
 pub(super) const PARTITION: TopicIdPartition = TopicIdPartition { topic_id: TopicId(Uuid::from_u128(7)), partition: 0 };
 const PRODUCERS: usize = 3;
+/// Batches that a producer sends before it has an answer to the first.
+const IN_FLIGHT: usize = 4;
 
 struct SimClock(AtomicU64);
 
@@ -128,17 +130,64 @@ enum Packet {
     Refused { to: NodeId, epoch: BrokerEpoch, submission: u64, proposal: IsrProposal },
 }
 
+/// An idempotent client with several batches in flight on one connection. What failed is sent again in order, before anything new, once
+/// no answer is waited for.
 struct Producer {
     id: i64,
+    next_sequence: i32,
+    /// Not acknowledged, in order.
+    window: Vec<InFlight>,
+    /// Where the connection leads.
+    to: usize,
+    /// Batches of the window that are on the wire and will arrive there, whatever becomes of those before.
+    on_the_wire: usize,
+    /// The newest leader epoch that took something: a client does not go back to an earlier one (KIP-320).
+    leader_epoch: LeaderEpoch,
+    /// The last value that was acknowledged.
+    acked: Option<u64>,
+}
+
+struct InFlight {
     sequence: i32,
     value: u64,
-    waiting: Option<(usize, i64, DelayedProduce)>,
+    state: Flight,
+}
+
+enum Flight {
+    Unsent,
+    Waiting(i64, DelayedProduce),
+    Failed,
+}
+
+impl Producer {
+    fn new(id: i64) -> Self {
+        Self {
+            id,
+            next_sequence: 0,
+            window: Vec::new(),
+            to: 0,
+            on_the_wire: 0,
+            leader_epoch: LeaderEpoch::NONE,
+            acked: None,
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.window.iter().any(|batch| matches!(batch.state, Flight::Waiting(..)))
+    }
+
+    /// The connection broke, or was given up: what became of the batches is not known.
+    fn disconnect(&mut self) {
+        self.on_the_wire = 0;
+        self.window.iter_mut().for_each(|batch| batch.state = Flight::Failed);
+    }
 }
 
 /// What happened in a run: a schedule without faults shows nothing.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     acks: u64,
+    refused: u64,
     duplicates: u64,
     crashes: u64,
     store_failures: u64,
@@ -152,6 +201,7 @@ pub struct Seen {
 impl Seen {
     pub fn add(&mut self, other: &Seen) {
         self.acks += other.acks;
+        self.refused += other.refused;
         self.duplicates += other.duplicates;
         self.crashes += other.crashes;
         self.store_failures += other.store_failures;
@@ -165,6 +215,7 @@ impl Seen {
     pub fn saw_everything(&self) -> bool {
         let counts = [
             self.acks,
+            self.refused,
             self.duplicates,
             self.crashes,
             self.store_failures,
@@ -284,8 +335,7 @@ impl World {
                 gone: Vec::new(),
             }
         });
-        let producers =
-            (0..PRODUCERS).map(|at| Producer { id: at as i64, sequence: 0, value: at as u64, waiting: None });
+        let producers = (0..PRODUCERS).map(|at| Producer::new(at as i64));
         let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
             clock,
@@ -294,7 +344,7 @@ impl World {
             network: Vec::new(),
             late: Vec::new(),
             producers: producers.collect(),
-            next_value: PRODUCERS as u64,
+            next_value: 0,
             next_request: 0,
             invariants: PartitionInvariants::default(),
             violation: None,
@@ -352,24 +402,66 @@ impl World {
 
     fn produce(&mut self) {
         let at = self.rng.random_range(0..PRODUCERS);
-        let to = self.rng.random_range(0..3);
-        if self.producers[at].waiting.is_some() || !self.nodes[to].up {
-            return;
+        if self.producers[at].on_the_wire == 0 {
+            if self.producers[at].is_waiting() {
+                return;
+            }
+            self.fill_the_wire(at);
         }
-        let producer = &self.producers[at];
-        let records = batch(producer.id, producer.sequence, producer.value);
-        let node = &self.nodes[to];
+        self.arrive(at);
+    }
+
+    /// A client sends what failed, and news if there is room, without waiting for answers.
+    fn fill_the_wire(&mut self, at: usize) {
+        let (to, count) = (self.rng.random_range(0..3), self.rng.random_range(1..=IN_FLIGHT));
+        let producer = &mut self.producers[at];
+        // As clients do: nothing so new that the broker could have forgotten the oldest (it knows the last five).
+        let newest = producer.window.first().map_or(producer.next_sequence, |oldest| oldest.sequence) + 4;
+        while producer.window.len() < count && producer.next_sequence <= newest {
+            let (sequence, value) = (producer.next_sequence, self.next_value);
+            producer.window.push(InFlight { sequence, value, state: Flight::Unsent });
+            producer.next_sequence += 1;
+            self.next_value += 1;
+        }
+        producer.window.iter_mut().for_each(|batch| batch.state = Flight::Unsent);
+        (producer.to, producer.on_the_wire) = (to, count.min(producer.window.len()));
+    }
+
+    /// The first batch on the wire reaches the broker.
+    fn arrive(&mut self, at: usize) {
+        let producer = &mut self.producers[at];
+        let node = &self.nodes[producer.to];
+        let (_, leader_epoch) = node.partition.role();
+        if !node.up || leader_epoch < producer.leader_epoch {
+            return producer.disconnect();
+        }
+        producer.on_the_wire -= 1;
+        let next = producer.window.iter_mut().find(|batch| matches!(batch.state, Flight::Unsent));
+        let arrived = next.expect("what is on the wire has not been sent before");
         node.context.heartbeat_answered(node.context.clock.now());
-        if let Ok(outcome) = node.partition.append_as_leader(records, by_client()) {
-            self.seen.duplicates += u64::from(outcome.info.duplicate);
-            let AckWait::Committed(wait) = outcome.wait else { unreachable!("acks=all waits for the high watermark") };
-            self.producers[at].waiting = Some((to, outcome.info.last_offset, wait));
+        let records = batch(producer.id, arrived.sequence, arrived.value);
+        match node.partition.append_as_leader(records, by_client()) {
+            Ok(outcome) => {
+                self.seen.duplicates += u64::from(outcome.info.duplicate);
+                let AckWait::Committed(wait) = outcome.wait else {
+                    unreachable!("acks=all waits for the high watermark")
+                };
+                arrived.state = Flight::Waiting(outcome.info.last_offset, wait);
+                producer.leader_epoch = leader_epoch;
+            }
+            Err(error) => {
+                arrived.state = Flight::Failed;
+                self.seen.refused += 1;
+                if let Err(violation) = no_gap(producer.id, arrived.sequence, &error) {
+                    self.violation.get_or_insert(violation);
+                }
+            }
         }
     }
 
     fn give_up_waiting(&mut self) {
         let at = self.rng.random_range(0..PRODUCERS);
-        self.producers[at].waiting = None;
+        self.producers[at].disconnect();
     }
 
     fn commit(&mut self, at: usize) {
@@ -662,8 +754,8 @@ impl World {
         let (id, epoch) = (node.id, node.broker_epoch);
         (node.partition, node.context, node.events, node.service) = open(id, &node.store, epoch, &clock);
         for producer in &mut self.producers {
-            if producer.waiting.as_ref().is_some_and(|(to, ..)| *to == at) {
-                producer.waiting = None;
+            if producer.to == at {
+                producer.disconnect();
             }
         }
         self.network.retain(|packet| !matches!(packet, Packet::Alter { from, .. } if *from == id));
@@ -783,36 +875,36 @@ impl World {
             }
         }
         for at in 0..PRODUCERS {
-            let Some((_, offset, wait)) = &mut self.producers[at].waiting else { continue };
-            match wait.try_result() {
-                None => {}
-                Some(Ok(())) => {
-                    let offset = *offset;
-                    self.acknowledged(at, offset);
+            let mut acked = Vec::new();
+            for batch in &mut self.producers[at].window {
+                let Flight::Waiting(offset, wait) = &mut batch.state else { continue };
+                match wait.try_result() {
+                    None => {}
+                    Some(Ok(())) => acked.push((batch.value, *offset)),
+                    Some(Err(ReplicaError::NotEnoughReplicasAfterAppend | ReplicaError::NotLeaderOrFollower)) => {
+                        batch.state = Flight::Failed;
+                    }
+                    Some(Err(error)) => {
+                        self.violation.get_or_insert(stuck(format!("a produce ended with {error}")));
+                    }
                 }
-                Some(Err(ReplicaError::NotEnoughReplicasAfterAppend | ReplicaError::NotLeaderOrFollower)) => {
-                    self.producers[at].waiting = None;
-                }
-                Some(Err(error)) => {
-                    self.violation.get_or_insert(stuck(format!("a produce ended with {error}")));
-                }
+            }
+            for (value, offset) in acked {
+                self.acknowledged(at, value, offset);
             }
         }
     }
 
-    fn acknowledged(&mut self, at: usize, offset: i64) {
+    fn acknowledged(&mut self, at: usize, value: u64, offset: i64) {
         self.seen.acks += 1;
-        let value = self.producers[at].value;
         let holds = |records: &[Record]| records.iter().any(|(o, _, v)| (*o, *v) == (offset, value));
         let copies = (0..3).filter(|node| holds(&self.disk(*node)) || holds(&self.nodes[*node].gone)).count();
         if let Err(violation) = self.invariants.acked.acknowledged(value, offset, copies, MIN_INSYNC) {
             self.violation.get_or_insert(violation);
         }
         let producer = &mut self.producers[at];
-        producer.waiting = None;
-        producer.sequence += 1;
-        producer.value = self.next_value;
-        self.next_value += 1;
+        producer.window.retain(|batch| batch.value != value);
+        producer.acked = producer.acked.max(Some(value));
     }
 
     fn on_event(&mut self, at: usize, event: Event) {
@@ -898,6 +990,7 @@ impl World {
     /// Everything works from now on: all must come together again, and every producer must get its answer.
     pub fn heal(&mut self) -> Result<(), Violation> {
         self.healing = true;
+        let news = self.next_value;
         for at in 0..3 {
             while !self.nodes[at].up || self.nodes[at].failed || self.nodes[at].untold.is_some() {
                 self.restart(at);
@@ -922,7 +1015,8 @@ impl World {
                 self.settle();
             }
             self.check()?;
-            if self.producers.iter().any(|producer| producer.value < PRODUCERS as u64 + self.target()) {
+            // Whatever was begun before the healing is acknowledged, and one more each.
+            if self.producers.iter().any(|producer| producer.acked < Some(news)) {
                 self.produce();
             } else if self.is_whole() {
                 return self.final_checks();
@@ -933,15 +1027,10 @@ impl World {
         Err(stuck(format!("after healing: {:?} {roles:?}", self.controller.now())))
     }
 
-    /// Values that must have been acknowledged in the end: whatever was begun before the healing, and one more each.
-    fn target(&self) -> u64 {
-        self.invariants.acked.len() as u64 / 2
-    }
-
     fn is_whole(&self) -> bool {
         let ends: Vec<i64> = self.nodes.iter().map(|node| node.partition.log().offsets().synced_end).collect();
         let whole = self.controller.now().state.isr.len() == 3;
-        whole && ends.iter().all(|end| *end == ends[0]) && self.producers.iter().all(|p| p.waiting.is_none())
+        whole && ends.iter().all(|end| *end == ends[0]) && !self.producers.iter().any(Producer::is_waiting)
     }
 
     fn final_checks(&mut self) -> Result<(), Violation> {

@@ -9,6 +9,7 @@
 //! | `fenced_leader` | a fenced broker takes no record once its lease is over |
 //! | `candidates` | every member of ISR and ELR, and whoever is elected, holds everything committed |
 //! | `no_duplicate` | an idempotent producer's value lies at one offset |
+//! | `no_gap` | a producer that sends in order, several batches ahead, never hears of a gap |
 //! | `one_history` | the metadata log has one content at one offset, on whatever node; what was answered stays |
 //! | `one_cluster` | there is one cluster id, ever |
 //! | `liveness` | once everything is healed, everything works again |
@@ -21,6 +22,7 @@ mod fenced_leader;
 mod high_watermark;
 mod liveness;
 mod no_duplicate;
+mod no_gap;
 mod one_cluster;
 mod one_history;
 mod one_value;
@@ -32,6 +34,7 @@ pub(crate) use fenced_leader::FencedLeader;
 pub(crate) use high_watermark::HighWatermarks;
 pub(crate) use liveness::stuck;
 pub(crate) use no_duplicate::no_duplicate;
+pub(crate) use no_gap::no_gap;
 pub(crate) use one_cluster::OneCluster;
 pub(crate) use one_history::OneHistory;
 pub(crate) use one_value::{OneValue, logs_match};

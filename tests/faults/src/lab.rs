@@ -93,7 +93,7 @@ impl Lab {
         if !rustix::process::geteuid().is_root() {
             bail!("needs root, for network namespaces: run it as root, or with sudo");
         }
-        for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+        for (tool, package) in [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")] {
             if Command::new(tool).arg("-V").output().is_err() {
                 bail!("needs the command {tool}: install the package {package} (scripts/setup clients faults)");
             }
@@ -130,16 +130,12 @@ impl Lab {
 
     /// A command that will run at the end of that cable.
     pub fn command(&self, port: Port, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace(port)]).arg(program);
-        command
+        within(&self.namespace(port), program)
     }
 
     /// A command that will run where the bridge is.
     pub fn command_at_bridge(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.bridge()]).arg(program);
-        command
+        within(&self.bridge(), program)
     }
 
     /// Drop these packets until [`Lab::restore`].
@@ -188,6 +184,13 @@ impl Lab {
     }
 }
 
+/// Only the network is another: `ip netns exec` would give the program mounts of its own, too, and they would outlive ours.
+fn within(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program);
+    command
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.prefix) {
@@ -201,17 +204,23 @@ fn sweep() -> Result<()> {
     let mut dead: Vec<String> = Vec::new();
     for name in namespaces()? {
         let mut parts = name.splitn(3, '-');
-        if let (Some("rkf"), Some(pid), Some(_)) = (parts.next(), parts.next(), parts.next()) {
-            let gone =
-                pid.bytes().all(|b| b.is_ascii_digit()) && !std::path::Path::new(&format!("/proc/{pid}")).exists();
-            if gone {
-                dead.push(format!("rkf-{pid}"));
-            }
+        if let (Some("rkf"), Some(pid), Some(_)) = (parts.next(), parts.next(), parts.next())
+            && is_gone(pid)
+        {
+            dead.push(format!("rkf-{pid}"));
         }
     }
     dead.sort();
     dead.dedup();
-    dead.iter().try_for_each(|prefix| remove(prefix))
+    dead.iter().try_for_each(|prefix| remove(prefix))?;
+    // What used them is ended.
+    crate::disks::sweep()?;
+    crate::faults::sweep_throttles()
+}
+
+/// Whether a process that things are named after is gone.
+pub fn is_gone(pid: &str) -> bool {
+    pid.bytes().all(|b| b.is_ascii_digit()) && !std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn namespaces() -> Result<Vec<String>> {

@@ -2,7 +2,7 @@
 //! checkers that look for each anomaly the cluster promises not to have.
 //!
 //! ```text
-//! run ── lab ── nodes        the cluster: namespaces, cables, processes
+//! run ── lab ── disks ── nodes   the cluster: namespaces, cables, file systems, processes
 //!  ├─ workload ── clients/   real clients as processes; each writes what it did
 //!  ├─ schedule ── faults/    what is broken when, from the seed
 //!  ├─ wire ── reader, probe  what the test asks itself, over Kafka's protocol
@@ -14,6 +14,7 @@
 //! | a run from start to verdict | [`run`] |
 //! | the distribution of gaps and of crash → first ack | [`gaps`] |
 //! | namespaces, cables, cuts | [`lab`] |
+//! | a file system per node: freeze, fill, lose power | [`disks`] |
 //! | `rookery server` as a process, its health over HTTP | [`nodes`], [`http`] |
 //! | what can be broken, how it heals, how it is seen to have worked: one file per family | [`faults`] |
 //! | which fault comes when | [`schedule`] |
@@ -30,6 +31,7 @@
 //! unknown outcome. A fault counts only if it was seen to take effect.
 
 mod checkers;
+mod disks;
 mod facts;
 mod faults;
 mod gaps;
@@ -71,6 +73,8 @@ enum Command {
     Gaps(gaps::GapsArguments),
     /// Show which faults there are
     List,
+    /// Whether this machine can have fault tests: exit code 3, and why, if not
+    Here,
 }
 
 fn main() -> ExitCode {
@@ -88,6 +92,13 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => lab::attended(move |stop| run::run(&arguments, stop)),
         Command::Check { run } => report::again(&run),
         Command::Gaps(arguments) => lab::attended(move |stop| gaps::run(&arguments, stop)),
+        Command::Here => Ok(match lab::Lab::create(run::NODES) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("faults: {why:#}");
+                ExitCode::from(3)
+            }
+        }),
         Command::List => {
             report::list();
             Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ const PEER_PORT: u16 = 9192;
 const HTTP_PORT: u16 = 8090;
 /// A node that has not left by then is stuck.
 const STOP_MAX: Duration = Duration::from_secs(40);
+
+/// A busy machine may be too slow for one answer in time.
+const ASKED: usize = 10;
 
 /// The cluster as one node sees it: the part of `GET /admin/v1/cluster` that the test needs.
 #[derive(Debug, Clone, Deserialize)]
@@ -83,8 +87,12 @@ pub struct Nodes {
     binary: PathBuf,
     dir: PathBuf,
     settings: Vec<String>,
-    /// Environment of every node: the clock shim, where there is one.
+    /// What each node's environment has more.
     pub environment: Vec<(i32, String, String)>,
+    /// Libraries that every node loads before its own.
+    pub preload: Vec<PathBuf>,
+    /// Data that lies elsewhere than in `dir`.
+    places: Vec<(i32, PathBuf)>,
     all: Vec<Node>,
 }
 
@@ -94,7 +102,20 @@ impl Nodes {
         let binary = fs::canonicalize(binary)
             .with_context(|| format!("no binary at {}: `make build`, or say ROOKERY=", binary.display()))?;
         let all = (1..=count).map(|id| Node { id, process: None, log: dir.join(format!("node-{id}.log")) }).collect();
-        Ok(Nodes { binary, dir: dir.to_owned(), settings: settings.to_vec(), environment: Vec::new(), all })
+        Ok(Nodes {
+            binary,
+            dir: dir.to_owned(),
+            settings: settings.to_vec(),
+            environment: Vec::new(),
+            preload: Vec::new(),
+            places: Vec::new(),
+            all,
+        })
+    }
+
+    /// Keep these nodes' data there. Before they start.
+    pub fn place(&mut self, places: Vec<(i32, PathBuf)>) {
+        self.places = places;
     }
 
     /// Their ids.
@@ -123,8 +144,13 @@ impl Nodes {
         let voters: Vec<String> =
             self.ids().iter().map(|n| format!("{n}@{}:{PEER_PORT}", Port::Node(*n).address())).collect();
         let (binary, data) = (self.binary.clone(), self.data_of(id));
-        let environment: Vec<String> =
+        let mut environment: Vec<String> =
             self.environment.iter().filter(|(node, ..)| *node == id).map(|(_, k, v)| format!("{k}={v}")).collect();
+        if !self.preload.is_empty() {
+            let libraries: Vec<String> = self.preload.iter().map(|l| l.display().to_string()).collect();
+            environment.push(format!("LD_PRELOAD={}", libraries.join(":")));
+            environment.push(format!("FAULTS_DATA={}", data.display()));
+        }
         let settings = self.settings.clone();
         let node = self.node(id);
         if node.process.is_some() {
@@ -222,8 +248,9 @@ impl Nodes {
 
     /// The newest view that any node answers with.
     pub fn view(&self) -> Result<View> {
-        let views = self.ids().into_iter().filter_map(|id| view(id).ok());
-        views.max_by_key(|v| (v.quorum.controller.is_some(), v.quorum.term)).context("no node answers")
+        let views = || self.ids().into_iter().filter_map(|id| view(id).ok());
+        let newest = || views().max_by_key(|v| (v.quorum.controller.is_some(), v.quorum.term));
+        (0..ASKED).find_map(|_| newest()).context("no node answers")
     }
 
     /// The active controller.
@@ -263,8 +290,35 @@ impl Nodes {
         self.ids().iter().map(|id| self.data_of(*id)).collect()
     }
 
-    fn data_of(&self, id: i32) -> PathBuf {
-        self.dir.join(format!("node-{id}"))
+    /// Where a node keeps its data.
+    pub fn data_of(&self, id: i32) -> PathBuf {
+        let placed = self.places.iter().find(|(node, _)| *node == id);
+        placed.map_or_else(|| self.dir.join(format!("node-{id}")), |(_, place)| place.clone())
+    }
+
+    /// Make a voter of a node that has lost its vote, as an operator would: another node is asked.
+    pub fn replace_voter(&self, id: i32, ask: i32) -> Result<()> {
+        let done = Command::new(&self.binary)
+            .args(["quorum", "replace", &id.to_string(), "--http", &format!("http://{}", admin(ask))])
+            .output()?;
+        if !done.status.success() {
+            bail!("rookery quorum replace {id}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// How much a node has said so far.
+    pub fn log_length(&mut self, id: i32) -> Result<u64> {
+        Ok(fs::metadata(&self.node(id).log)?.len())
+    }
+
+    /// What a node has said since then.
+    pub fn log_since(&mut self, id: i32, length: u64) -> Result<String> {
+        let mut text = Vec::new();
+        let mut file = File::open(&self.node(id).log)?;
+        file.seek(SeekFrom::Start(length))?;
+        file.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Write a line between those of a node.
@@ -290,6 +344,17 @@ pub fn live(id: i32) -> bool {
     http::get(admin(id), "/health/live").is_ok()
 }
 
+/// Why the node says that it is not ready; nothing if it is, or says nothing also when asked again.
+pub fn complaint(id: i32) -> Option<String> {
+    let (status, body) = (0..ASKED).find_map(|_| http::get(admin(id), "/health/ready").ok())?;
+    (status != 200).then_some(body)
+}
+
+/// The state letter in what `/proc` says of a process or thread.
+pub fn state(stat: &str) -> Option<char> {
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+}
+
 fn ready(id: i32) -> Result<()> {
     let (status, body) = http::get(admin(id), "/health/ready")?;
     if status != 200 {
@@ -306,7 +371,7 @@ fn view(id: i32) -> Result<View> {
 fn last_line(log: &Path) -> String {
     let mut text = String::new();
     if let Ok(mut file) = File::open(log) {
-        let _ = std::io::Read::read_to_string(&mut file, &mut text);
+        let _ = file.read_to_string(&mut text);
     }
     text.lines().last().unwrap_or_default().to_owned()
 }

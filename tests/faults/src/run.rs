@@ -1,10 +1,11 @@
 //! A run from start to verdict: cluster, clients, faults, healing, reading back, checking.
 
-use crate::faults::{Active, CLOCK_GROUP, Clocks, Kind, LATER, World, catalogue};
+use crate::disks::Disks;
+use crate::faults::{Active, Kind, LATER, Need, Shim, World, catalogue};
 use crate::history::{Clock, FaultPhase, Header, History, Journal, Op, Phase, Time};
 use crate::lab::{Lab, Stop};
 use crate::nodes::Nodes;
-use crate::schedule::{MIX, Schedule, Turn};
+use crate::schedule::{Schedule, Turn};
 use crate::workload::{Client, Goal, Library, Plan, Role, Runtimes};
 use crate::{reader, report};
 use anyhow::{Context, Result, bail};
@@ -16,12 +17,15 @@ use std::time::{Duration, Instant};
 
 /// How many nodes.
 pub const NODES: i32 = 3;
-const PARTITIONS: i32 = 6;
-const TOPIC: &str = "faults";
+/// Of the topic.
+pub const PARTITIONS: i32 = 6;
+/// What is written to.
+pub const TOPIC: &str = "faults";
 /// Steady before the first fault.
 const WARM: Duration = Duration::from_secs(5);
-/// What healing, groups and clients may take before something is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// What healing, groups and clients may take before something is stuck: also a store whose disk has failed several times is
+/// opened again by then.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// A producer may keep what it holds for two minutes.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(150);
 
@@ -108,7 +112,9 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
         nodes,
         random: StdRng::seed_from_u64(seed),
         stop,
-        clocks: Clocks::none(),
+        disks: Disks::none(),
+        clocks: Shim::none(),
+        syncs: Shim::none(),
         programs: arguments.place.runtimes.programs.clone(),
         scratch: dir.clone(),
         held: Default::default(),
@@ -124,12 +130,14 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
     run.start(arguments, &kinds)?;
     run.faults(arguments, &mut schedule, &kinds)?;
     run.settle()?;
-    let (dir, data) = (run.dir.clone(), run.world.nodes.data());
+    let (dir, data, images) = (run.dir.clone(), run.world.nodes.data(), run.world.disks.images());
     drop(run);
     let code = report::again(&dir)?;
     // What a run without anomaly leaves behind is of no use to anybody.
     if code == ExitCode::SUCCESS && !arguments.place.keep {
-        data.iter().try_for_each(std::fs::remove_dir_all)?;
+        // What lay on disks of its own went with them.
+        data.iter().filter(|data| data.exists()).try_for_each(std::fs::remove_dir_all)?;
+        images.iter().try_for_each(std::fs::remove_file)?;
     }
     Ok(code)
 }
@@ -145,11 +153,8 @@ struct Run {
 
 impl Run {
     fn start(&mut self, arguments: &RunArguments, kinds: &[Kind]) -> Result<()> {
-        let chosen =
-            |name: &str| arguments.faults.iter().any(|f| f == "all" || f == MIX || f.split('+').any(|f| f == name));
-        if kinds.iter().any(|k| k.group == CLOCK_GROUP && (chosen(k.name) || chosen(k.group))) {
-            Clocks::set_up(&mut self.world);
-        }
+        let needs: Vec<Need> = kinds.iter().filter(|k| k.is_chosen(&arguments.faults)).map(|k| k.need).collect();
+        self.world.prepare(&needs);
         let World { lab, nodes, stop, .. } = &mut self.world;
         for id in nodes.ids() {
             nodes.start(lab, id)?;
@@ -198,11 +203,8 @@ impl Run {
                 self.note_missing(name, why)?;
             }
         }
-        let chosen = |k: &&Kind| {
-            arguments.faults.iter().any(|f| f == "all" || f == MIX || f == k.group || f.split('+').any(|f| f == k.name))
-        };
-        let missing: Vec<(&str, String)> =
-            kinds.iter().filter(chosen).filter_map(|k| Some((k.name, (k.missing)(&self.world)?))).collect();
+        let chosen = kinds.iter().filter(|k| k.is_chosen(&arguments.faults));
+        let missing: Vec<(&str, String)> = chosen.filter_map(|k| Some((k.name, self.world.missing(k.need)?))).collect();
         for (name, why) in &missing {
             self.note_missing(name, why)?;
         }
@@ -269,7 +271,9 @@ impl Run {
             let effect = effects.into_iter().flatten().collect::<Vec<_>>().join("; ");
             tell(&self.journal, FaultPhase::Effect, effect)?;
         }
-        for fault in active.into_iter().rev() {
+        // The last one first; but one that has to be mended with the others' help comes after them.
+        let (later, sooner): (Vec<_>, Vec<_>) = active.into_iter().rev().partition(|fault| fault.needs_the_others());
+        for fault in sooner.into_iter().chain(later) {
             fault.heal(&mut self.world)?;
         }
         let healed = tell(&self.journal, FaultPhase::Heal, String::new())?;

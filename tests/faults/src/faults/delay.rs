@@ -2,14 +2,14 @@
 //! carries its frames, each some time later: kernels without netem have this, too. Seen by: the pump has carried frames, none
 //! of them quicker than it should.
 
-use super::{Active, Kind, Target, World};
+use super::{Active, Kind, Need, Target, World};
 use crate::lab::Port;
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 struct Late {
     node: i32,
@@ -25,10 +25,7 @@ pub fn kinds() -> Vec<Kind> {
         name,
         group: "delay",
         about,
-        missing: |_| {
-            let python = Command::new("python3").arg("--version").output();
-            python.is_err().then(|| "not available here: needs python3 for the packet pump".to_owned())
-        },
+        need: Need::Pump,
         inject: Box::new(move |world: &mut World, _: &str| {
             let node = world.target(target)?;
             let role = world.role(node);

@@ -1,6 +1,6 @@
 //! `kill -9`, and a start with the same data. Seen by: the process ended by signal 9.
 
-use super::{Active, Kind, Target, World, always};
+use super::{Active, Kind, Need, Target, World};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +17,7 @@ pub fn kinds() -> Vec<Kind> {
         name,
         group: "kill",
         about,
-        missing: always,
+        need: Need::Nothing,
         inject: Box::new(move |world: &mut World, _: &str| {
             let node = world.target(target)?;
             kill(world, vec![node])
@@ -27,7 +27,7 @@ pub fn kinds() -> Vec<Kind> {
         name,
         group: "kill",
         about,
-        missing: always,
+        need: Need::Nothing,
         inject: Box::new(move |world: &mut World, _: &str| {
             let nodes = choose(world)?;
             kill(world, nodes)
@@ -39,12 +39,10 @@ pub fn kinds() -> Vec<Kind> {
         one("kill-controller", "kill -9 of the active controller", Target::Controller),
         several("kill-two", "kill -9 of the active controller and another node at once", |world| {
             let controller = world.target(Target::Controller)?;
-            let other = world.nodes.ids().into_iter().find(|id| *id != controller && !world.held.contains(id));
+            let other = world.free().into_iter().find(|id| *id != controller);
             Ok([Some(controller), other].into_iter().flatten().collect())
         }),
-        several("kill-all", "kill -9 of all nodes at once", |world| {
-            Ok(world.nodes.ids().into_iter().filter(|id| !world.held.contains(id)).collect())
-        }),
+        several("kill-all", "kill -9 of all nodes at once", |world| Ok(world.free())),
     ]
 }
 

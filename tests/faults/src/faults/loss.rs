@@ -1,7 +1,7 @@
 //! Packets that get lost by chance. Seen by: the rules have dropped packets.
 
 use super::partition::Cut;
-use super::{Kind, Target, World, always};
+use super::{Kind, Need, Target, World};
 use crate::lab::{Loss, Port};
 use rand::RngExt;
 
@@ -12,7 +12,7 @@ pub fn kinds() -> Vec<Kind> {
             name: "loss-leader",
             group: "loss",
             about: "10 to 40 % of all packets from and to a leader are lost",
-            missing: always,
+            need: Need::Nothing,
             inject: Box::new(|world, tag| {
                 let node = world.target(Target::Leader)?;
                 let percent = world.random.random_range(10..=40);
@@ -28,7 +28,7 @@ pub fn kinds() -> Vec<Kind> {
             name: "loss-everywhere",
             group: "loss",
             about: "2 to 10 % of all packets are lost",
-            missing: always,
+            need: Need::Nothing,
             inject: Box::new(|world, tag| {
                 let percent = world.random.random_range(2..=10);
                 let all = everyone(world);

@@ -1,28 +1,40 @@
 //! What can be broken. One file per family; each fault knows how to break something, how to mend it, and how to see that
 //! it was really broken.
 //!
-//! In: the [`World`] of a run. Out: changes to processes and cables. Never here: when ([`schedule`](crate::schedule)), and
+//! In: the [`World`] of a run. Out: changes to processes, cables, disks and files. Never here: when ([`schedule`](crate::schedule)), and
 //! what clients make of it ([`checkers`](crate::checkers)).
 
 mod clock;
+mod damage;
 mod delay;
+mod disk_full;
+mod disk_hang;
+mod disk_slow;
 mod kill;
 mod later;
 mod loss;
+mod membership;
 mod partition;
 mod pause;
+mod power;
 mod rolling;
+mod shim;
+mod sync_error;
 
-pub use clock::{Clocks, GROUP as CLOCK_GROUP};
+pub use disk_slow::sweep as sweep_throttles;
 pub use later::LATER;
+pub use shim::Shim;
 
+use crate::disks::Disks;
 use crate::lab::{Lab, Stop};
 use crate::nodes::Nodes;
+use crate::schedule::MIX;
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// What faults act on.
 pub struct World {
@@ -34,8 +46,12 @@ pub struct World {
     pub random: StdRng,
     /// Whether to go on.
     pub stop: Stop,
+    /// File systems of the nodes' own; after the processes that use them, which end with the lab.
+    pub disks: Disks,
     /// Wall clocks that can be set wrong.
-    pub clocks: Clocks,
+    pub clocks: Shim,
+    /// Syncs that can be made to fail.
+    pub syncs: Shim,
     /// Where the programs are that faults need.
     pub programs: PathBuf,
     /// Where they may keep something.
@@ -55,13 +71,67 @@ pub enum Target {
     Controller,
 }
 
+/// What has to be set up before the nodes start, for a fault to be possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// A packet pump.
+    Pump,
+    /// [`World::clocks`].
+    Clocks,
+    /// [`World::syncs`].
+    Syncs,
+    /// [`World::disks`].
+    Disks,
+    /// Those, and a kernel that limits what a process may write.
+    Throttle,
+}
+
 impl World {
+    /// Set up what these faults need, as far as this machine has it. Before the nodes start.
+    pub fn prepare(&mut self, needs: &[Need]) {
+        if needs.contains(&Need::Clocks) {
+            self.clocks = Shim::set_up(self, "clock");
+        }
+        if needs.contains(&Need::Disks) || needs.contains(&Need::Throttle) {
+            self.disks = Disks::set_up(&self.scratch, &self.nodes.ids());
+            self.nodes.place(self.disks.data());
+        }
+        if needs.contains(&Need::Syncs) {
+            self.syncs = Shim::set_up(self, "sync");
+        }
+    }
+
+    /// Why this machine does not have what a fault needs; nothing if it does.
+    pub fn missing(&self, need: Need) -> Option<String> {
+        match need {
+            Need::Nothing => None,
+            Need::Pump => {
+                let python = Command::new("python3").arg("--version").output();
+                python.is_err().then(|| "not available here: needs python3 for the packet pump".to_owned())
+            }
+            Need::Clocks => self.clocks.missing(),
+            Need::Syncs => self.syncs.missing(),
+            Need::Disks => self.disks.missing(),
+            Need::Throttle => self.disks.missing().or_else(|| {
+                let why = "not available here: needs control groups with blkio (version 1) or io (version 2)";
+                disk_slow::Throttle::find().is_none().then(|| why.to_owned())
+            }),
+        }
+    }
+
+    /// Nodes that no fault holds.
+    pub fn free(&self) -> Vec<i32> {
+        self.nodes.ids().into_iter().filter(|id| !self.held.contains(id)).collect()
+    }
+
     /// The node that is meant; another one if a fault holds that one already.
     pub fn target(&mut self, target: Target) -> Result<i32> {
         let view = self.nodes.view()?;
         let controller = view.quorum.controller.as_ref().map(|c| c.node_id);
         let leads = |id: i32| view.brokers.iter().find(|b| b.node_id == id && !b.fenced).map_or(0, |b| b.leads);
-        let free: Vec<i32> = self.nodes.ids().into_iter().filter(|id| !self.held.contains(id)).collect();
+        let free = self.free();
         let others = || free.iter().copied().filter(|id| Some(*id) != controller);
         let meant = match target {
             Target::Controller => controller.filter(|id| free.contains(id)),
@@ -91,10 +161,18 @@ pub struct Kind {
     pub group: &'static str,
     /// What it does.
     pub about: &'static str,
-    /// Why this machine does not have it; nothing if it does.
-    pub missing: fn(&World) -> Option<String>,
+    /// What has to be there for it.
+    pub need: Need,
     /// Break it; the text names this injection among those that are active.
     pub inject: Inject,
+}
+
+impl Kind {
+    /// Whether these words choose it: its name, its group, a mixture with it, any mixture, all.
+    pub fn is_chosen(&self, wanted: &[String]) -> bool {
+        let names_it = |w: &String| w == self.group || w.split('+').any(|name| name == self.name);
+        wanted.iter().any(|w| w == "all" || w == MIX || names_it(w))
+    }
 }
 
 /// A fault that is active.
@@ -103,19 +181,57 @@ pub trait Active {
     fn detail(&self) -> String;
     /// How it is seen to be broken, asked just before it is mended; nothing if it is not seen.
     fn effect(&mut self, world: &mut World) -> Result<Option<String>>;
+    /// Whether the other nodes must be well before it can be mended.
+    fn needs_the_others(&self) -> bool {
+        false
+    }
     /// Mend it.
     fn heal(self: Box<Self>, world: &mut World) -> Result<()>;
 }
 
 /// Everything that can be broken.
 pub fn catalogue() -> Vec<Kind> {
-    [kill::kinds(), pause::kinds(), rolling::kinds(), partition::kinds(), loss::kinds(), delay::kinds(), clock::kinds()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        kill::kinds(),
+        pause::kinds(),
+        rolling::kinds(),
+        partition::kinds(),
+        loss::kinds(),
+        delay::kinds(),
+        clock::kinds(),
+        power::kinds(),
+        disk_full::kinds(),
+        disk_slow::kinds(),
+        disk_hang::kinds(),
+        sync_error::kinds(),
+        damage::kinds(),
+        membership::kinds(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// Nothing is missing.
-fn always(_: &World) -> Option<String> {
-    None
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_chosen_by_its_name_its_group_a_mixture_with_it_and_all() {
+        let all = catalogue();
+        let hang = all.iter().find(|k| k.name == "disk-hang-leader").unwrap();
+        let chosen = |words: &[&str]| hang.is_chosen(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        for words in ["disk-hang-leader", "disk-hang", "kill-leader+disk-hang-leader", "mix", "all"] {
+            assert!(chosen(&["clock", words]), "{words}");
+        }
+        assert!(!chosen(&["disk-full", "disk-hang-controller", "kill-leader+disk-slow-leader"]));
+    }
+
+    #[test]
+    fn what_loses_a_disk_for_ever_is_of_one_group_so_that_no_mixture_loses_two() {
+        let all = catalogue();
+        let group = |name: &str| all.iter().find(|k| k.name == name).unwrap().group;
+        let losing = ["cut-log", "flip-log", "flip-table", "cut-metadata", "wiped-leader", "wiped-controller"];
+        assert!(losing.iter().all(|name| group(name) == group(losing[0])));
+    }
 }

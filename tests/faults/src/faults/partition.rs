@@ -1,6 +1,6 @@
 //! Cuts between the ends of cables. Seen by: the rules have dropped packets.
 
-use super::{Active, Kind, Target, World, always};
+use super::{Active, Kind, Need, Target, World};
 use crate::lab::{Loss, Port};
 use anyhow::Result;
 
@@ -52,7 +52,7 @@ pub fn kinds() -> Vec<Kind> {
         name,
         group: "partition",
         about,
-        missing: always,
+        need: Need::Nothing,
         inject: Box::new(move |world: &mut World, tag: &str| {
             let node = world.target(target)?;
             let (role, losses) = (world.role(node), losses(world, node));

@@ -1,8 +1,8 @@
 //! SIGSTOP and SIGCONT: a process that hangs and comes back as if no time had passed (the zombie leader). Seen by: the
 //! kernel's state of the process is T, and nobody answers there.
 
-use super::{Active, Kind, Target, World, always};
-use anyhow::{Context, Result};
+use super::{Active, Kind, Need, Target, World};
+use anyhow::Result;
 use rustix::process::Signal;
 
 struct Paused {
@@ -16,7 +16,7 @@ pub fn kinds() -> Vec<Kind> {
         name,
         group: "pause",
         about,
-        missing: always,
+        need: Need::Nothing,
         inject: Box::new(move |world: &mut World, _: &str| {
             let node = world.target(target)?;
             pause(world, vec![node])
@@ -30,9 +30,9 @@ pub fn kinds() -> Vec<Kind> {
             name: "pause-all",
             group: "pause",
             about: "SIGSTOP of all nodes",
-            missing: always,
+            need: Need::Nothing,
             inject: Box::new(|world, _| {
-                let nodes = world.nodes.ids().into_iter().filter(|id| !world.held.contains(id)).collect();
+                let nodes = world.free();
                 pause(world, nodes)
             }),
         },
@@ -58,8 +58,7 @@ impl Active for Paused {
         for id in &self.nodes {
             let pid = world.nodes.pid(*id)?.as_raw_nonzero();
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).context("/proc/PID/stat")?;
-            if state != 'T' || crate::nodes::live(*id) {
+            if crate::nodes::state(&stat) != Some('T') || crate::nodes::live(*id) {
                 return Ok(None);
             }
         }

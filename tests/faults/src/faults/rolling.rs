@@ -1,7 +1,7 @@
 //! A rolling restart: SIGTERM to each node in turn, the next one when all is well again. Seen by: each process left with
 //! code 0.
 
-use super::{Active, Kind, World, always};
+use super::{Active, Kind, Need, World};
 use anyhow::Result;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub fn kinds() -> Vec<Kind> {
         name: "rolling-restart",
         group: "rolling",
         about: "SIGTERM to each node in turn, started again, the next one when all is well",
-        missing: always,
+        need: Need::Nothing,
         inject: Box::new(|world, _| {
             let (mut left, mut clean) = (Vec::new(), true);
             for id in world.nodes.ids() {
