@@ -75,6 +75,8 @@ mod switch {
         ForgetRefused,
         /// A leader that nobody confirms serves on.
         IgnoreLease,
+        /// A damaged batch is mended with one of another leader epoch.
+        RepairFromAnotherEpoch,
         /// Metadata from before this life is acted on.
         ActOnEarlierLifesMetadata,
     }

@@ -12,6 +12,7 @@
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
 //! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
 //! | `post_mortem` | what a node says of a death: the event log, and why a partition, a broker, a group is as it is |
+//! | `scrub` | a flipped bit is found and mended from another replica |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
@@ -33,6 +34,8 @@ mod quorum;
 mod refusals;
 #[cfg(feature = "rocksdb")]
 mod roles;
+#[cfg(feature = "rocksdb")]
+mod scrub;
 #[cfg(feature = "rocksdb")]
 mod settings;
 #[cfg(feature = "rocksdb")]
