@@ -5,14 +5,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A node that hangs must not hold up the test.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// Status and body.
-pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Status and body; in vain after so long: a node that hangs must not hold up the test.
+pub fn get(address: SocketAddr, path: &str, patience: Duration) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -21,8 +21,12 @@ const HTTP_PORT: u16 = 8090;
 /// A node that has not left by then is stuck.
 const STOP_MAX: Duration = Duration::from_secs(40);
 
+/// A node says at once how it is.
+const HEALTH_MAX: Duration = Duration::from_millis(500);
+/// A node that is asked about the cluster asks the voters itself, and waits for one that hangs.
+const VIEW_MAX: Duration = Duration::from_secs(3);
 /// A busy machine may be too slow for one answer in time.
-const ASKED: usize = 10;
+const ASKED: usize = 5;
 
 /// The cluster as one node sees it: the part of `GET /admin/v1/cluster` that the test needs.
 #[derive(Debug, Clone, Deserialize)]
@@ -341,12 +345,12 @@ fn admin(id: i32) -> SocketAddr {
 
 /// Whether the node answers at all.
 pub fn live(id: i32) -> bool {
-    http::get(admin(id), "/health/live").is_ok()
+    http::get(admin(id), "/health/live", HEALTH_MAX).is_ok()
 }
 
 /// Why the node says that it is not ready; nothing if it is, or says nothing also when asked again.
 pub fn complaint(id: i32) -> Option<String> {
-    let (status, body) = (0..ASKED).find_map(|_| http::get(admin(id), "/health/ready").ok())?;
+    let (status, body) = (0..ASKED).find_map(|_| http::get(admin(id), "/health/ready", HEALTH_MAX).ok())?;
     (status != 200).then_some(body)
 }
 
@@ -356,7 +360,7 @@ pub fn state(stat: &str) -> Option<char> {
 }
 
 fn ready(id: i32) -> Result<()> {
-    let (status, body) = http::get(admin(id), "/health/ready")?;
+    let (status, body) = http::get(admin(id), "/health/ready", HEALTH_MAX)?;
     if status != 200 {
         bail!("{body}");
     }
@@ -364,7 +368,7 @@ fn ready(id: i32) -> Result<()> {
 }
 
 fn view(id: i32) -> Result<View> {
-    let (_, body) = http::get(admin(id), "/admin/v1/cluster")?;
+    let (_, body) = http::get(admin(id), "/admin/v1/cluster", VIEW_MAX)?;
     serde_json::from_str(&body).context("the answer of /admin/v1/cluster")
 }
 

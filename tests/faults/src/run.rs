@@ -360,7 +360,8 @@ impl Run {
                     other => {
                         let error = match other {
                             Ok(crate::wire::Answer::Refused(error)) => error,
-                            other => format!("{other:?}"),
+                            Ok(other) => format!("{other:?}"),
+                            Err(error) => format!("{error:#}"),
                         };
                         run.journal.write(Op::Unknown { v, error: error.clone() })?;
                         Ok(vec![error])
