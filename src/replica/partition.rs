@@ -378,7 +378,7 @@ impl Partition {
             role.given_up.get_or_insert(state.leader_epoch);
             let waiting = self.stop_leading(None);
             drop(role);
-            waiting.fail(&ReplicaError::NotLeaderOrFollower);
+            waiting.fail(&ReplicaError::NotLeaderOrFollower, &self.refused);
             self.context.events.log_damaged(self.id);
             return Ok(Applied::Waits);
         }
@@ -506,7 +506,7 @@ impl Partition {
         role.given_up = Some(role.leader_epoch);
         let waiting = self.stop_leading(None);
         drop(role);
-        waiting.fail(&ReplicaError::NotLeaderOrFollower);
+        waiting.fail(&ReplicaError::NotLeaderOrFollower, &self.refused);
         tracing::error!(partition = %self.id, %what, "the log of this replica is given up");
         self.context.events.log_damaged(self.id);
     }

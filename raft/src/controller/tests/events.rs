@@ -90,6 +90,7 @@ fn disks_that_are_wiped_lost_reopened_or_full() {
             epoch: cluster.epochs[&NodeId(broker)],
             directories: vec![Directory { id: at, state }],
             reopened: if reopened { vec![at] } else { vec![] },
+            lost: vec![],
         };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("reported");
     };
