@@ -23,7 +23,7 @@
 //! next batch asks.
 
 use super::error::ReplicaError;
-use crate::storage::producer_state::{BATCHES_PER_PRODUCER, is_after};
+use crate::storage::producer_state::{BATCHES_IN_FLIGHT, is_after};
 use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
@@ -64,7 +64,7 @@ impl RefusedProducers {
         let is_behind =
             header.producer_epoch == refused.epoch && is_after(refused.first_sequence, header.base_sequence);
         let is_missing = || !log().producer_has_reached(header.producer_id, refused.epoch, refused.first_sequence);
-        if is_behind && refused.behind < BATCHES_PER_PRODUCER && is_missing() {
+        if is_behind && refused.behind < BATCHES_IN_FLIGHT && is_missing() {
             refused.behind += 1;
             return Some(refused.error.clone());
         }
@@ -188,7 +188,7 @@ mod tests {
     fn a_producer_that_gave_a_batch_up_is_not_held_for_ever() {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(&batch(1, 0, 7), &WHY);
-        for sequence in 8..8 + BATCHES_PER_PRODUCER as i32 {
+        for sequence in 8..8 + BATCHES_IN_FLIGHT as i32 {
             assert_eq!(refused.refusal_before(&batch(1, 0, sequence), || log.clone()), Some(WHY));
         }
         assert_eq!(refused.refusal_before(&batch(1, 0, 8), || log.clone()), None, "it may hear of its gap");
