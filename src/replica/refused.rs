@@ -25,7 +25,7 @@
 
 use super::error::ReplicaError;
 use crate::planted::planted;
-use crate::storage::producer_state::{BATCHES_PER_PRODUCER, is_after};
+use crate::storage::producer_state::{BATCHES_IN_FLIGHT, is_after};
 use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
@@ -86,7 +86,7 @@ impl RefusedProducers {
         let is_missing = |sequence| !log().producer_has_reached(batch.producer_id, batch.epoch, sequence);
         let holds_up = |sequence| is_behind(sequence) && is_missing(sequence);
         let is_held_up = batch.epoch == refused.epoch && (holds_up(refused.first) || holds_up(refused.last));
-        if is_held_up && refused.behind < BATCHES_PER_PRODUCER {
+        if is_held_up && refused.behind < BATCHES_IN_FLIGHT {
             refused.behind += 1;
             return Some(refused.error.clone());
         }
@@ -223,7 +223,7 @@ mod tests {
     fn a_producer_that_gave_a_batch_up_is_not_held_for_ever() {
         let (refused, log) = (RefusedProducers::default(), log());
         refused.note(batch(1, 0, 7), &WHY);
-        for sequence in 8..8 + BATCHES_PER_PRODUCER as i32 {
+        for sequence in 8..8 + BATCHES_IN_FLIGHT as i32 {
             assert_eq!(refused.refusal_before(batch(1, 0, sequence), || log.clone()), Some(WHY));
         }
         assert_eq!(refused.refusal_before(batch(1, 0, 8), || log.clone()), None, "it may hear of its gap");

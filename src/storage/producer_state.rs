@@ -1,8 +1,12 @@
 //! Idempotent producers (KIP-98): sequences, epochs, duplicates; and where their open transactions begin.
 //!
-//! For each producer id the log remembers the epoch and the last five batches. A batch is accepted if its sequence
+//! For each producer id the log remembers the epoch and the last fifteen batches. A batch is accepted if its sequence
 //! follows the last one, or is 0 in a new epoch, or if the producer is unknown (its history may have been deleted). A
-//! batch equal in epoch and sequences to one of the five is a duplicate: it gets the original's offsets.
+//! batch equal in epoch and sequences to one of those is a duplicate: it gets the original's offsets.
+//!
+//! Kafka remembers five, as many as a client has in flight on one connection. But the Java client sends five more to a new leader
+//! while the old one, which is cut off, has not answered yet; what it then tries again must be known as well, or it is told
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, begins a new epoch and sends all of it anew. So this is for two changes of the leader.
 //!
 //! The state is a function of the batches in the log and of expiry. It belongs to the log's lock; a [`ProducerUpdate`]
 //! collects the effect of one append and touches the state only when the append has been queued. Snapshots are written
@@ -14,8 +18,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rookery_protocol::batch::RecordBatchHeader;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Batches remembered per producer; a client has at most this many in flight per partition.
-pub const BATCHES_PER_PRODUCER: usize = 5;
+/// A client has at most this many in flight on one connection.
+pub const BATCHES_IN_FLIGHT: usize = 5;
+/// Batches remembered per producer.
+pub const BATCHES_PER_PRODUCER: usize = 3 * BATCHES_IN_FLIGHT;
 const NO_SEQUENCE: i32 = -1;
 const SNAPSHOT_FORMAT: u8 = 1;
 
@@ -51,7 +57,7 @@ pub struct ProducerBatch {
 pub struct ProducerEntry {
     /// The newest epoch seen.
     pub epoch: i16,
-    /// Up to five, oldest first, all of this epoch.
+    /// Up to [`BATCHES_PER_PRODUCER`], oldest first, all of this epoch.
     pub batches: VecDeque<ProducerBatch>,
     /// When it last wrote, by this broker's clock.
     pub last_seen_ms: i64,
@@ -301,16 +307,35 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_of_one_of_the_last_five_is_a_duplicate_and_older_ones_are_out_of_order() {
+    fn a_retry_of_a_remembered_batch_is_a_duplicate_and_older_ones_are_out_of_order() {
         let mut state = ProducerState::default();
-        for i in 0..6 {
+        let written = BATCHES_PER_PRODUCER as i32 + 1;
+        for i in 0..written {
             state.replay(&header(i64::from(i) * 10, 0, i, 1), 1);
         }
-        for i in 1..6 {
+        for i in 1..written {
             assert_eq!(check(&state, &header(99, 0, i, 1)), Ok(Some(i64::from(i) * 10)));
         }
         assert!(matches!(check(&state, &header(99, 0, 0, 1)), Err(AppendError::OutOfOrderSequence { .. })));
-        assert!(matches!(check(&state, &header(99, 0, 5, 2)), Err(AppendError::OutOfOrderSequence { .. })));
+        assert!(matches!(check(&state, &header(99, 0, written - 1, 2)), Err(AppendError::OutOfOrderSequence { .. })));
+    }
+
+    #[test]
+    fn a_java_producer_had_more_than_five_batches_under_way_when_the_leader_changed() {
+        // Two lay with the old leader, which was cut off before it answered; the new one took five more behind them.
+        let mut state = ProducerState::default();
+        for (offset, sequence, records) in [
+            (57, 3144, 1),
+            (58, 3145, 2),
+            (60, 3147, 147),
+            (207, 3294, 147),
+            (354, 3441, 37),
+            (391, 3478, 1),
+            (392, 3479, 2),
+        ] {
+            state.replay(&header(offset, 1, sequence, records), 1);
+        }
+        assert_eq!(check(&state, &header(999, 1, 3144, 1)), Ok(Some(57)), "the old leader's is tried again at last");
     }
 
     #[test]
@@ -344,7 +369,7 @@ mod tests {
     #[test]
     fn a_snapshot_survives_its_bytes_and_damage_is_an_answer() {
         let mut state = ProducerState::default();
-        for i in 0..9 {
+        for i in 0..BATCHES_PER_PRODUCER as i32 + 4 {
             state.replay(&header(i64::from(i), 2, i, 1), 5);
         }
         let bytes = state.encode();

@@ -8,9 +8,7 @@
 //! | `Active(term)` | entered when this node leads and has applied the first entry of its own term; the [`Controller`] is activated |
 //!
 //! It leaves `Active` when the term or the leader changes, or a batch fails. The controller resigns then and forgets its
-//! soft state; what waits in the queue is answered with `NotController`. A leader that is cut off goes on calling itself one:
-//! having failed once in a term, it stands by until it has the leader's lease, or is deposed. (A new leader does not wait for its
-//! lease: what it decides is sound without.)
+//! soft state; what waits in the queue is answered with `NotController`.
 //!
 //! # Why decisions are sound
 //!
@@ -44,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const QUEUE: usize = 4096;
 /// Requests of one batch.
 const BATCH_REQUESTS: usize = 1024;
-/// Before trying again: after a batch failed in an office that was kept, and while there is no lease.
+/// Before trying again after a batch failed in an office that was kept.
 const PAUSE: Duration = Duration::from_millis(50);
 
 type Outcome = Result<ControllerResponse, QuorumError>;
@@ -77,11 +75,9 @@ struct Lost;
 
 impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     pub(crate) async fn run(mut self) {
-        let mut failed_in = None;
         while !self.stop.is_cancelled() {
             let leadership = self.leadership.borrow_and_update().clone();
-            if leadership.active && (failed_in != Some(leadership.term) || self.has_lease().await) {
-                failed_in = Some(leadership.term);
+            if leadership.active {
                 self.serve(leadership.term).await;
                 self.controller.resign();
                 self.refuse_waiting();
@@ -92,15 +88,7 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
                 continue;
             }
             let (stop, changed, submission) = (self.stop.cancelled(), self.leadership.changed(), self.queue.recv());
-            let heard = Rt::select3(Box::pin(stop), Box::pin(changed), Box::pin(submission));
-            let heard = if leadership.active {
-                // Nobody tells when the lease is there again.
-                let Ok(heard) = Rt::timeout(PAUSE, heard).await else { continue };
-                heard
-            } else {
-                heard.await
-            };
-            match heard {
+            match Rt::select3(Box::pin(stop), Box::pin(changed), Box::pin(submission)).await {
                 Select3::Second(Ok(())) => {}
                 Select3::Third(Some(submission)) => self.refuse(submission),
                 Select3::First(()) | Select3::Second(Err(_)) | Select3::Third(None) => break,
@@ -131,12 +119,6 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
     fn holds(&self, term: u64) -> bool {
         let leadership = self.leadership.borrow();
         leadership.active && leadership.term == term
-    }
-
-    /// Whether a majority has answered this leader lately. A Raft that does not say so at once is none to decide on.
-    async fn has_lease(&self) -> bool {
-        let asked = Rt::timeout(PAUSE, self.raft.get_read_linearizer(ReadPolicy::LeaseRead)).await;
-        matches!(asked, Ok(Ok(_)))
     }
 
     fn now(&self) -> Duration {
