@@ -125,9 +125,10 @@ fn a_flipped_byte_in_synced_wal_is_loss_and_stays_loss_until_acknowledged() {
     assert!(!open(image.path()).log_lost());
 }
 
-/// The commit number was written out alone: it vouched for batches that only a WAL had.
+/// A close wrote out the commit number alone. The batches stayed in the WAL, and RocksDB refuses where one column family is beyond the
+/// point at which the WAL of another breaks off.
 #[test]
-fn a_flipped_byte_after_a_close_in_good_order_was_loss_that_nobody_noticed() {
+fn a_store_closed_in_good_order_did_not_open_after_a_byte_of_its_wal_had_flipped() {
     let temp = tempfile::tempdir().unwrap();
     let store = open(temp.path());
     let partition = TopicIdPartition { topic_id: TopicId::random(), partition: 3 };
