@@ -30,8 +30,9 @@
 //! `log.lost` is written before anything else. What neither sees: the very last commit rotting after its sync, before the
 //! next commit and before the next mark (at most a second).
 //!
-//! All column families are flushed together (atomic flush), so that they are always at one point of one history, and a WAL
-//! is never kept for the sake of a small one.
+//! All column families are flushed together (atomic flush; a flush that we ask for names all of them, since it takes along nothing else), so
+//! that they are always at one point of one history, and a WAL is never kept for the sake of a small one. One that is written
+//! out alone is beyond the point where a damaged WAL breaks off, and RocksDB then refuses to open.
 //!
 //! # Not here yet
 //!

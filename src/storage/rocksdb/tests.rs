@@ -125,6 +125,26 @@ fn a_flipped_byte_in_synced_wal_is_loss_and_stays_loss_until_acknowledged() {
     assert!(!open(image.path()).log_lost());
 }
 
+/// A close wrote out the commit number alone. The batches stayed in the WAL, and RocksDB refuses where one column family is beyond the
+/// point at which the WAL of another breaks off.
+#[test]
+fn a_store_closed_in_good_order_did_not_open_after_a_byte_of_its_wal_had_flipped() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let partition = TopicIdPartition { topic_id: TopicId::random(), partition: 3 };
+    append(&logs(&store).get_or_create(partition, LogClass::Hours256).unwrap(), 60, 2000);
+    store.close().unwrap();
+    drop(store);
+    for wal in fs::read_dir(temp.path().join("log")).unwrap().map(|e| e.unwrap().path()) {
+        if wal.extension().is_some_and(|e| e == "log") {
+            let mut bytes = fs::read(&wal).unwrap();
+            bytes.iter_mut().skip(40_000).take(1).for_each(|byte| *byte ^= 1);
+            fs::write(&wal, bytes).unwrap();
+        }
+    }
+    assert_eq!(recovered(temp.path(), partition), (false, 60), "nothing is left to replay");
+}
+
 #[test]
 fn a_torn_tail_is_not_loss() {
     let (image, partition) = killed(30);
