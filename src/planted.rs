@@ -73,6 +73,8 @@ mod switch {
         KeepWaitersOfEndedTerm,
         /// A leader that nobody confirms serves on.
         IgnoreLease,
+        /// A damaged batch is mended with one of another leader epoch.
+        RepairFromAnotherEpoch,
         /// Metadata from before this life is acted on.
         ActOnEarlierLifesMetadata,
     }

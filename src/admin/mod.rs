@@ -6,9 +6,11 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /health/live` | 200 while the process answers |
-//! | `GET /health/ready` | 200 when clients can be served, else 503 with each reason |
+//! | `GET /health/ready` | 200 when clients can be served, else 503 with each reason; warnings beside it |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /admin/v1/cluster` | nodes, controller, term, gossip, partitions in trouble |
+//! | `GET /admin/v1/scrub` | how far the search for damaged records is on this node |
+//! | `POST /admin/v1/scrub` | begin it now |
 //! | `POST /admin/v1/quorum/replace` | take a wiped voter back under its new identity |
 //!
 //! Requests that change anything need `content-type: application/json` (a browser form cannot send that) and an
@@ -41,6 +43,10 @@ use tokio_util::sync::CancellationToken;
 pub trait NodeView: Send + Sync + 'static {
     /// Every reason why clients cannot be served yet, in words; none when ready.
     fn not_ready(&self) -> Vec<String>;
+    /// What an operator should look at, in words, though clients are served.
+    fn warnings(&self) -> Vec<String>;
+    /// How far the scrub of the data directory is, as JSON; nothing where there is none.
+    fn scrub(&self) -> Option<serde_json::Value>;
     /// The cluster as this node sees it; voters are asked how they are.
     fn cluster(&self) -> BoxFuture<'_, ClusterView>;
     /// Prometheus text.
@@ -51,6 +57,8 @@ pub trait NodeView: Send + Sync + 'static {
 pub trait NodeActions: Send + Sync + 'static {
     /// Replace a voter's wiped identity by its new one; any node forwards to the controller. Whether that was needed.
     fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>>;
+    /// Read all that is stored here and look for damage; whether that was not under way.
+    fn scrub_now(&self) -> Result<bool, Problem>;
 }
 
 #[derive(Clone)]
@@ -64,6 +72,14 @@ struct Health {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl Health {
+    fn of(status: &'static str) -> Self {
+        Self { status, reasons: Vec::new(), warnings: Vec::new() }
+    }
 }
 
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -93,11 +109,12 @@ pub async fn serve(
 /// The routes.
 pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router {
     Router::new()
-        .route("/health/live", get(|| async { Json(Health { status: "live", reasons: Vec::new() }) }))
+        .route("/health/live", get(|| async { Json(Health::of("live")) }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/admin/v1/cluster", get(|State(api): State<Api>| async move { Json(api.view.cluster().await) }))
         .route("/admin/v1/quorum/replace", post(replace_voter))
+        .route("/admin/v1/scrub", get(scrub).post(scrub_now))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such resource") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the resource does not know this method")
@@ -108,11 +125,11 @@ pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router 
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    let reasons = api.view.not_ready();
+    let (reasons, warnings) = (api.view.not_ready(), api.view.warnings());
     if reasons.is_empty() {
-        Json(Health { status: "ready", reasons }).into_response()
+        Json(Health { status: "ready", reasons, warnings }).into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "not ready", reasons })).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "not ready", reasons, warnings })).into_response()
     }
 }
 
@@ -126,7 +143,19 @@ async fn replace_voter(
 ) -> Result<Json<Health>, Problem> {
     let Json(request) = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
     let status = if api.actions.replace_voter(request).await? { "replaced" } else { "nothing to do" };
-    Ok(Json(Health { status, reasons: Vec::new() }))
+    Ok(Json(Health::of(status)))
+}
+
+async fn scrub(State(api): State<Api>) -> Result<Json<serde_json::Value>, Problem> {
+    api.view
+        .scrub()
+        .map(Json)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this node has no partition logs (yet)"))
+}
+
+async fn scrub_now(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+    let begins = api.actions.scrub_now()?;
+    Ok(Json(Health::of(if begins { "begun" } else { "under way" })))
 }
 
 #[cfg(test)]

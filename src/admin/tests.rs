@@ -10,6 +10,12 @@ impl NodeView for Fake {
     fn not_ready(&self) -> Vec<String> {
         self.reasons.clone()
     }
+    fn warnings(&self) -> Vec<String> {
+        vec!["one batch is damaged".into()]
+    }
+    fn scrub(&self) -> Option<serde_json::Value> {
+        None
+    }
     fn cluster(&self) -> BoxFuture<'_, ClusterView> {
         Box::pin(async { ClusterView { node_id: 7, state: "running".into(), ..Default::default() } })
     }
@@ -19,6 +25,10 @@ impl NodeView for Fake {
 }
 
 impl NodeActions for Fake {
+    fn scrub_now(&self) -> Result<bool, Problem> {
+        Ok(true)
+    }
+
     fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>> {
         let known = request.node_id == 2;
         let unknown = Problem::new(StatusCode::NOT_FOUND, format!("node {} is no voter", request.node_id));
@@ -87,4 +97,14 @@ async fn what_is_asked_wrongly_is_answered_with_a_problem_document() {
 async fn the_cluster_and_the_metrics_are_served() {
     assert!(ask(&[], &get_of("/admin/v1/cluster")).await.contains("\"node_id\":7"));
     assert!(ask(&[], &get_of("/metrics")).await.contains("rookery_up 1"));
+}
+
+#[tokio::test]
+async fn a_scrub_is_asked_for_and_warnings_do_not_make_a_node_unready() {
+    let ready = ask(&[], &get_of("/health/ready")).await;
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("one batch is damaged"), "{ready}");
+    let json = "content-type: application/json\r\n";
+    assert!(ask(&[], &post_of("/admin/v1/scrub", json, "")).await.contains("begun"));
+    assert!(ask(&[], &post_of("/admin/v1/scrub", "", "")).await.starts_with("HTTP/1.1 415"));
+    assert!(ask(&[], &get_of("/admin/v1/scrub")).await.starts_with("HTTP/1.1 404"));
 }

@@ -137,6 +137,7 @@ mod tests {
                 epoch,
                 directories: vec![],
                 reopened: vec![],
+                lost: vec![],
             }),
             ControllerRequest::AlterPartition(AlterPartitionRequest { broker: id, epoch, partitions: vec![] }),
             ControllerRequest::AllocateProducerIds { broker: id, epoch },

@@ -172,6 +172,16 @@ pub const DEFINITIONS: &[Definition] = &[
         "bytes (at most an eighth of the disk) of a file that is deleted when the disk is full to its end, so that what is on \
          it can be opened and deleted; 0 none",
     ),
+    setting(
+        "log.scrub.interval.ms",
+        "604800000",
+        "after how long all stored records are read again to find damage, in milliseconds; 0 only when asked for",
+    ),
+    setting(
+        "log.scrub.io.max.bytes.per.second",
+        "8388608",
+        "bytes that are read per second to find damage; 0 as fast as the disk",
+    ),
     // Logs of the process
     setting("log.format", "text", "the process's own log: `text` for people, `json` for machines"),
     setting("log.level", "info,openraft=error", "tracing filter, such as `info` or `rookery::replica=debug,info`"),

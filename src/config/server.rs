@@ -103,6 +103,8 @@ pub struct Timing {
     pub replica_fetch_wait: Duration,
     /// `log.retention.check.interval.ms`.
     pub retention_check: Duration,
+    /// `log.scrub.interval.ms`; zero: never.
+    pub scrub_interval: Duration,
     /// `controlled.shutdown.timeout.ms`.
     pub controlled_shutdown: Duration,
     /// `quorum.heartbeat.interval.ms`.
@@ -146,6 +148,8 @@ pub struct Limits {
     pub free_bytes_hard: u64,
     /// `log.dirs.reserve.bytes`.
     pub reserve_bytes: u64,
+    /// `log.scrub.io.max.bytes.per.second`.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl ServerConfig {
@@ -332,6 +336,7 @@ fn timing(s: &Settings) -> Result<Timing, ConfigError> {
         broker_session: millis(s, "broker.session.timeout.ms", 100, 600_000)?,
         replica_lag_max: millis(s, "replica.lag.time.max.ms", 100, 3_600_000)?,
         replica_fetch_wait: millis(s, "replica.fetch.wait.max.ms", 1, 60_000)?,
+        scrub_interval: millis(s, "log.scrub.interval.ms", 0, 1 << 50)?,
         retention_check: millis(s, "log.retention.check.interval.ms", 100, 86_400_000)?,
         controlled_shutdown: millis(s, "controlled.shutdown.timeout.ms", 0, 600_000)?,
         quorum_heartbeat: millis(s, "quorum.heartbeat.interval.ms", 5, 10_000)?,
@@ -373,6 +378,7 @@ fn limits(s: &Settings) -> Result<Limits, ConfigError> {
         free_bytes_soft: s.number("log.dirs.free.bytes.soft", 0, 1 << 50)?,
         free_bytes_hard: s.number("log.dirs.free.bytes.hard", 0, 1 << 50)?,
         reserve_bytes: s.number("log.dirs.reserve.bytes", 0, 1 << 40)?,
+        scrub_bytes_per_second: s.number("log.scrub.io.max.bytes.per.second", 0, 1 << 50)?,
     };
     if limits.free_bytes_hard > limits.free_bytes_soft {
         return Err(ConfigError::Conflict(format!(

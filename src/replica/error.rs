@@ -4,6 +4,10 @@ use crate::storage::{AppendError, StorageError};
 
 /// Kafka's OFFSET_OUT_OF_RANGE: the one error of a fetch that a follower acts on.
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// Kafka's KAFKA_STORAGE_ERROR: clients look for another leader and try again.
+pub const KAFKA_STORAGE_ERROR: i16 = 56;
+/// Kafka's CORRUPT_MESSAGE.
+pub const CORRUPT_MESSAGE: i16 = 2;
 
 /// Why a replica did not do what was asked. Cloned to every request that waited for the same thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,11 +107,11 @@ impl ReplicaError {
             Self::UnknownLeaderEpoch => 75,
             Self::StaleBrokerEpoch => 77,
             Self::OffsetNotAvailable => 78,
-            Self::Append(AppendError::CorruptBatch(_) | AppendError::NotAtLogEnd { .. }) => 2,
+            Self::Append(AppendError::CorruptBatch(_) | AppendError::NotAtLogEnd { .. })
+            | Self::Storage(StorageError::NowhereSound(_)) => CORRUPT_MESSAGE,
             Self::Append(AppendError::InvalidBatch(_)) => 87,
             Self::InconsistentClusterId => 104,
-            // KAFKA_STORAGE_ERROR: clients look for another leader and try again.
-            Self::ShortOfSpace | Self::Storage(_) | Self::Append(AppendError::Storage(_)) => 56,
+            Self::ShortOfSpace | Self::Storage(_) | Self::Append(AppendError::Storage(_)) => KAFKA_STORAGE_ERROR,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress}
 use super::partition::{Clock, Partition};
 use super::replica_service::Replicas;
 use crate::peer::{Lane, PeerPool};
-use crate::storage;
+use crate::storage::{self, StorageError};
 use parking_lot::Mutex;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
 use std::future::pending;
@@ -228,6 +228,8 @@ impl Stream {
         match applied {
             Ok(position) => self.fetcher.lock().moved(id, leader_epoch, position),
             Err(ReplicaError::NotLeaderOrFollower) => {} // another term: it has been started anew, or stopped
+            // What it would have to read is damaged, and would be every time.
+            Err(ReplicaError::Storage(StorageError::Corrupt(what))) => partition.give_up(&what),
             Err(error) => {
                 tracing::warn!(partition = %id, source = self.source.0, %error, "replication pauses for this partition");
                 let mut fetcher = self.fetcher.lock();

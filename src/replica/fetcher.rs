@@ -18,7 +18,7 @@
 //! Invariants: a position belongs to one leader epoch, and news of another epoch are dropped; a lost connection or a
 //! refused session loses the whole session, and the next request lists everything again.
 
-use super::error::{OFFSET_OUT_OF_RANGE, ReplicaError};
+use super::error::{CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, OFFSET_OUT_OF_RANGE, ReplicaError};
 use super::message::{
     DivergingEpoch, FetchPartition, FetchedPartition, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress,
     SessionTurn,
@@ -232,7 +232,10 @@ impl Fetcher {
 
     /// Leaves the partition alone for a pause, then asks again.
     pub fn rest(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, now: Duration) {
-        let until = now + self.config.backoff;
+        self.rest_for(id, leader_epoch, now + self.config.backoff);
+    }
+
+    fn rest_for(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, until: Duration) {
         if let Some(state) = self.state(id, leader_epoch) {
             state.busy = false;
             self.changed.remove(&id);
@@ -355,6 +358,11 @@ impl Fetcher {
             state.busy = true;
             state.synced_meanwhile = Some(-1);
             return Some(FetchEvent::OutOfRange { id, leader_epoch, log_start });
+        }
+        if partition.error == KAFKA_STORAGE_ERROR || partition.error == CORRUPT_MESSAGE {
+            // It has to be mended there.
+            self.rest_for(id, leader_epoch, now + self.config.backoff_max);
+            return None;
         }
         if partition.error != 0 {
             self.rest(id, leader_epoch, now);

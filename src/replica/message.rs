@@ -1,6 +1,6 @@
 //! What replicas say to each other on the inter-broker port.
 //!
-//! Three messages: a follower's **fetch**, the leader's **answer**, and a follower's **progress** (what it has synced
+//! Beside a request for one batch ([`BatchRequest`]) three messages: a follower's **fetch**, the leader's **answer**, and a follower's **progress** (what it has synced
 //! since, while its fetch is parked at the leader; without positions: answer that fetch now). They are Kafka's Fetch in substance (KIP-227, KIP-320, KIP-595,
 //! KIP-903) with one number more, the synced offset, and with topic ids only.
 //!
@@ -149,6 +149,32 @@ pub struct ReplicaProgress {
     pub synced: Vec<(TopicIdPartition, LeaderEpoch, i64)>,
 }
 
+/// A replica whose own copy of a committed batch is damaged asks another one for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRequest {
+    /// Both sides must belong to it.
+    pub cluster: ClusterId,
+    /// Who asks.
+    pub broker: NodeId,
+    /// Which incarnation asks.
+    pub broker_epoch: BrokerEpoch,
+    /// Of which partition.
+    pub id: TopicIdPartition,
+    /// The term in which both have the partition.
+    pub leader_epoch: LeaderEpoch,
+    /// The batch that ends here.
+    pub last_offset: i64,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchResponse {
+    /// A Kafka error code; 0 is none. CORRUPT_MESSAGE: it is damaged there as well.
+    pub error: i16,
+    /// The batch.
+    pub batch: Bytes,
+}
+
 const PARTITION_LEN: usize = 20;
 const FETCH_PARTITION_LEN: usize = PARTITION_LEN + 4 + 8 + 8 + 4 + 8 + 4;
 const FETCHED_PARTITION_LEN: usize = PARTITION_LEN + 2 + 4 + 8 + 8 + 1 + 4;
@@ -292,6 +318,58 @@ impl ReplicaProgress {
         })?;
         reader.close()?;
         Ok(Self { broker, broker_epoch, session, synced })
+    }
+}
+
+impl BatchRequest {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        out.put_u8(VERSION);
+        out.put_u128(self.cluster.0.as_u128());
+        out.put_i32(self.broker.0);
+        out.put_i64(self.broker_epoch.0);
+        put_id(&mut out, self.id);
+        out.put_i32(self.leader_epoch.0);
+        out.put_i64(self.last_offset);
+        out.freeze()
+    }
+
+    /// Reads one.
+    pub fn decode(bytes: Bytes) -> Result<Self, MessageError> {
+        let mut reader = Reader::open(bytes)?;
+        let cluster = ClusterId(Uuid::from_u128(reader.u128()?));
+        let (broker, broker_epoch) = (NodeId(reader.i32()?), BrokerEpoch(reader.i64()?));
+        let (id, leader_epoch) = (reader.id()?, LeaderEpoch(reader.i32()?));
+        let last_offset = reader.offset("last offset")?;
+        reader.close()?;
+        Ok(Self { cluster, broker, broker_epoch, id, leader_epoch, last_offset })
+    }
+}
+
+impl BatchResponse {
+    /// No batch.
+    pub fn refused(error: &ReplicaError) -> Self {
+        Self { error: error.kafka_code(), batch: Bytes::new() }
+    }
+
+    /// Its segments: a header, then the batch as it is.
+    pub fn encode(&self) -> Vec<Bytes> {
+        let mut head = BytesMut::with_capacity(8);
+        head.put_u8(VERSION);
+        head.put_i16(self.error);
+        head.put_u32(count(self.batch.len()));
+        vec![head.freeze(), self.batch.clone()]
+    }
+
+    /// Reads one from the joined segments.
+    pub fn decode(bytes: Bytes) -> Result<Self, MessageError> {
+        let mut reader = Reader::open(bytes)?;
+        let error = reader.i16()?;
+        let length = reader.u32()? as usize;
+        let batch = reader.take(length)?;
+        reader.close()?;
+        Ok(Self { error, batch })
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`replica_service`], [`replica_session`], `replica_lane` | a leader's side of those streams |
 //! | [`isr_task`] | proposals on their way to the controller |
 //! | `refused` | producers that were refused: what they had in flight behind it |
+//! | [`replica_manager::repair`], [`replica_manager::scrub`] | damaged data: mended from other replicas; looked for |
 //! | [`purgatory`] | requests that wait |
 //! | [`fetch_session`] | consumers' incremental fetch sessions (KIP-227), pure |
 //! | [`message`] | the bytes between brokers |
@@ -56,6 +57,8 @@ pub use isr_task::IsrChannel;
 pub use partition::{Clock, Partition, ReplicaConfig};
 pub use partition_leader::{AppendOutcome, AppendRequest, RequiredAcks};
 pub use replica_lane::ReplicaLane;
+pub use replica_manager::repair::{DamageCounts, KIND_BATCH};
+pub use replica_manager::scrub::{ScrubConfig, ScrubStatus};
 pub use replica_manager::{
     ConsumerFetchAnswer, ConsumerFetchRequest, ReplicaCounts, ReplicaManager, ReplicaManagerConfig,
 };

@@ -8,9 +8,9 @@
 //! | `Leader` | `Follower` | a registration with a newer leader epoch names another |
 //! | `Leader` | `Leader` | a registration with a newer leader epoch names this broker again: a new term with no memory of what followers said |
 //! | `Follower` | `Leader`, `Follower` | a registration with a newer leader epoch |
-//! | any | `Offline` | the store failed or was closed: the term is **resigned** |
+//! | any | `Offline` | the store failed or was closed: the term is **resigned**; or the log is damaged and was given up |
 //!
-//! Only [`Partition::apply`] and [`Partition::store_failed`] change the role. A registration is applied only if its
+//! Only [`Partition::apply`], [`Partition::store_failed`] and [`Partition::give_up`] change the role. A registration is applied only if its
 //! (leader epoch, partition epoch) is newer.
 //!
 //! # What protects what
@@ -39,10 +39,12 @@ use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
 use super::high_watermark::HighWatermark;
 use super::leader::{BrokerView, IsrProposal, LeaderState, PartitionState};
+use super::partition_leader::check_epoch;
 use super::purgatory::{FetchWaiter, ProduceWaiter, Purgatory, PurgatoryLimit};
 use super::refused::RefusedProducers;
 use crate::planted::planted;
-use crate::storage::{LogListener, LogOffsets, PartitionLog, StorageError, StoreGeneration};
+use crate::storage::{LogListener, LogOffsets, PartitionLog, ReadLimit, RepairError, StorageError, StoreGeneration};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rookery_raft::controller::DiskSpace;
 use rookery_raft::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicIdPartition};
@@ -69,6 +71,8 @@ pub trait PartitionEvents: Send + Sync {
     fn follower_synced(&self, id: TopicIdPartition, leader_epoch: LeaderEpoch, synced: i64);
     /// The ISR should change.
     fn isr_proposed(&self, id: TopicIdPartition, proposal: IsrProposal);
+    /// Damage was found in its log, or its log was given up.
+    fn log_damaged(&self, _id: TopicIdPartition) {}
     /// The store under the partition failed.
     fn store_failed(&self, id: TopicIdPartition, error: &StorageError);
 }
@@ -220,6 +224,8 @@ pub(super) struct RoleState {
     resigned: Option<LeaderEpoch>,
     /// The store under the log is gone until another open of it is handed in.
     closed: bool,
+    /// The log is damaged beyond repair, and was given up: nothing that this replica has said up to this epoch counts.
+    given_up: Option<LeaderEpoch>,
 }
 
 pub(super) struct Replication {
@@ -281,6 +287,7 @@ impl Partition {
                 leader: NodeId::NONE,
                 resigned: log.latest_epoch().map(|entry| entry.epoch),
                 closed: false,
+                given_up: None,
             }),
             produces: Arc::default(),
             fetches: Arc::default(),
@@ -364,6 +371,15 @@ impl Partition {
         (role.leader_epoch, role.partition_epoch) = (state.leader_epoch, state.partition_epoch);
         role.leader = state.leader;
         if role.closed {
+            return Ok(Applied::Waits);
+        }
+        if matches!(role.log.failure(), Some(StorageError::Corrupt(_))) {
+            self.resign(&mut role);
+            role.given_up.get_or_insert(state.leader_epoch);
+            let waiting = self.stop_leading(None);
+            drop(role);
+            waiting.fail(&ReplicaError::NotLeaderOrFollower);
+            self.context.events.log_damaged(self.id);
             return Ok(Applied::Waits);
         }
         if state.leader == self.context.node {
@@ -467,6 +483,7 @@ impl Partition {
         role.resigned = role.resigned.max(log.latest_epoch().map(|entry| entry.epoch));
         role.log = Arc::clone(&log);
         role.closed = false;
+        role.given_up = None;
         let waiting = self.stop_leading(None);
         {
             let mut replication = self.replication.lock();
@@ -477,6 +494,62 @@ impl Partition {
         drop(role);
         waiting.fail(&ReplicaError::NotLeaderOrFollower);
         self.listen(&log);
+    }
+
+    /// The log is damaged in a way that cannot be mended batch by batch: this replica is offline until another log takes its place.
+    pub fn give_up(&self, what: &str) {
+        let mut role = self.role.write();
+        if role.given_up.is_some() {
+            return;
+        }
+        role.log.give_up(what);
+        self.resign(&mut role);
+        role.given_up = Some(role.leader_epoch);
+        let waiting = self.stop_leading(None);
+        drop(role);
+        waiting.fail(&ReplicaError::NotLeaderOrFollower);
+        tracing::error!(partition = %self.id, %what, "the log of this replica is given up");
+        self.context.events.log_damaged(self.id);
+    }
+
+    /// The epoch up to which this replica took part with a log that was given up.
+    pub fn given_up(&self) -> Option<LeaderEpoch> {
+        self.role.read().given_up
+    }
+
+    /// A committed batch, for a replica whose own is damaged. **Blocks.**
+    pub fn committed_batch(&self, leader_epoch: LeaderEpoch, last_offset: i64) -> Result<Bytes, ReplicaError> {
+        let log = self.log_in(leader_epoch)?;
+        let (log_start, end) = (log.offsets().log_start, self.high_watermark());
+        if last_offset < log_start {
+            return Err(ReplicaError::OffsetOutOfRange { offset: last_offset, log_start, end });
+        }
+        if last_offset >= end {
+            return Err(ReplicaError::OffsetNotAvailable);
+        }
+        let read = log.read(last_offset, end, ReadLimit { max_bytes: 0, at_least_one: true })?;
+        // What was read after the check could come from another term's log.
+        self.log_in(leader_epoch)?;
+        read.batches.into_iter().next().ok_or(ReplicaError::OffsetNotAvailable)
+    }
+
+    /// Queues a copy of a damaged batch that came from another replica in this term. **Blocks** (reads).
+    pub fn repair(&self, leader_epoch: LeaderEpoch, last_offset: i64, copy: &Bytes) -> Result<(), RepairError> {
+        let role = self.role.read();
+        if role.role == Role::Offline || role.leader_epoch != leader_epoch {
+            return Err(RepairError::NotDamaged);
+        }
+        role.log.repair(last_offset, self.high_watermark(), copy)
+    }
+
+    /// The log, if this replica leads or follows in a term.
+    fn log_in(&self, leader_epoch: LeaderEpoch) -> Result<Arc<PartitionLog>, ReplicaError> {
+        let role = self.role.read();
+        check_epoch(&role, leader_epoch)?;
+        match role.role {
+            Role::Offline => Err(ReplicaError::NotLeaderOrFollower),
+            _ => Ok(Arc::clone(&role.log)),
+        }
     }
 
     fn resign(&self, role: &mut RoleState) {
@@ -618,6 +691,12 @@ impl LogListener for Listener {
             partition.advance(leader_epoch, offsets, partition.context.clock.now());
         } else if let Some(leader_epoch) = following {
             partition.context.events.follower_synced(partition.id, leader_epoch, offsets.synced_end);
+        }
+    }
+
+    fn damaged(&self) {
+        if let Some(partition) = self.partition.upgrade() {
+            partition.context.events.log_damaged(partition.id);
         }
     }
 

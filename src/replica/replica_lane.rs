@@ -2,8 +2,9 @@
 
 use super::error::ReplicaError;
 use super::fetch_task::{KIND_FETCH, KIND_PROGRESS};
-use super::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress};
+use super::message::{BatchRequest, BatchResponse, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress};
 use super::replica_manager::ReplicaManager;
+use super::replica_manager::repair::KIND_BATCH;
 use crate::peer::{PeerError, PeerIdentity, PeerService, ServiceFuture};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -46,6 +47,15 @@ impl PeerService for ReplicaLane {
                         _ => false,
                     };
                     Ok(vec![Bytes::from_static(if taken { &[0] } else { &[1] })])
+                }
+                KIND_BATCH => {
+                    let response = match (BatchRequest::decode(body), self.manager.get()) {
+                        (Ok(request), Some(manager)) if request.broker == from.node_id => {
+                            manager.batch_for(request).await
+                        }
+                        _ => BatchResponse::refused(&ReplicaError::InconsistentClusterId),
+                    };
+                    Ok(response.encode())
                 }
                 _ => Err(PeerError::UnknownKind(kind)),
             }

@@ -25,11 +25,18 @@
 //! levels are advice, and a record that slips past one is a record like any other. Deleted logs give their space back
 //! with the next round of periodic work, not only with the next retention.
 //!
+//! Damaged data: [`repair`] and [`scrub`].
+//!
 //! # Periodic work, on one task
 //!
 //! Lagging followers are looked for several times per `replica.lag.time.max.ms`; high watermarks and producers are
 //! checkpointed every few seconds; retention looks every `log.retention.check.interval.ms`, on leaders only (followers
 //! follow the leader's log start).
+
+pub mod repair;
+#[cfg(test)]
+mod repair_tests;
+pub mod scrub;
 
 use super::consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 use super::error::ReplicaError;
@@ -56,9 +63,11 @@ use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+
+use scrub::{Scrub, ScrubConfig};
 
 type Table = BTreeMap<TopicIdPartition, Arc<Partition>>;
 
@@ -77,6 +86,8 @@ pub struct ReplicaManagerConfig {
     pub retention_interval: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_expiration: Duration,
+    /// Of the scrub.
+    pub scrub: ScrubConfig,
 }
 
 /// How many replicas are how; for metrics and the admin API.
@@ -152,6 +163,13 @@ pub struct ReplicaManager {
     unfinished: Mutex<Unfinished>,
     /// Searches by time unpack batches: a few at once, however many are asked for.
     searches: Arc<Semaphore>,
+    /// Marked when a log notes damage, or was given up.
+    damage_found: Notify,
+    /// Marked while logs that were given up are not replaced.
+    given_up: watch::Sender<()>,
+    /// Batches read for other replicas: a few at once.
+    batches: Arc<Semaphore>,
+    scrub: Scrub,
     me: OnceLock<Weak<ReplicaManager>>,
 }
 
@@ -167,6 +185,7 @@ impl ReplicaManager {
         let events = Arc::new(Events { manager: OnceLock::new() });
         let identity = (config.node, BrokerEpoch::UNKNOWN);
         let context = Arc::new(ReplicaContext::new(identity, config.replica.clone(), clock.clone(), events.clone()));
+        let scrub = Scrub::new(config.scrub.clone());
         let manager = Arc::new(Self {
             config,
             context,
@@ -184,6 +203,10 @@ impl ReplicaManager {
             publishing: Mutex::new(MetadataImage::empty()),
             unfinished: Mutex::new(Unfinished { missing: BTreeSet::new(), strays: true, garbage: false }),
             searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
+            damage_found: Notify::new(),
+            given_up: watch::Sender::new(()),
+            batches: repair::batches(),
+            scrub,
             me: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
@@ -344,12 +367,15 @@ impl ReplicaManager {
         let mut retention = every(self.config.retention_interval);
         // Retention, or giving space back: one of them at a time.
         let mut retaining = None;
-        tokio::pin!(proposing);
+        let (mending, scrubbing) = (self.clone().keep_mending(), self.clone().keep_scrubbing());
+        tokio::pin!(proposing, mending, scrubbing);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = &mut proposing => return,
+                () = &mut mending => return,
+                () = &mut scrubbing => return,
                 _ = lag.tick() => {
                     if let Some(source) = self.broken_stream() {
                         tracing::error!(leader = source.0, "the task that fetches from a leader has panicked");
@@ -802,6 +828,13 @@ impl PartitionEvents for Events {
     fn isr_proposed(&self, id: TopicIdPartition, _proposal: IsrProposal) {
         if let Some(manager) = self.manager() {
             manager.isr.add(id);
+        }
+    }
+
+    fn log_damaged(&self, _: TopicIdPartition) {
+        if let Some(manager) = self.manager() {
+            manager.damage_found.notify_one();
+            manager.leaderships.send_replace(());
         }
     }
 

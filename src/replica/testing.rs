@@ -4,10 +4,19 @@ use super::error::ReplicaError;
 use super::fetcher::FetcherConfig;
 use super::partition::{Clock, ReplicaConfig};
 use super::partition_leader::{AppendRequest, RequiredAcks};
+use super::replica_lane::ReplicaLane;
+use super::replica_manager::repair::KIND_BATCH;
+use super::replica_manager::scrub::ScrubConfig;
 use super::replica_manager::{ReplicaManager, ReplicaManagerConfig};
-use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool};
+use crate::peer::{
+    AddressBook, Carrier, Lane, LocalIdentity, PeerConfig, PeerError, PeerEvents, PeerIdentity, PeerPool, PeerService,
+    ProbeOutcome,
+};
+use crate::storage::tail_cache::TailCache;
 use crate::storage::{AppendOrigin, LogConfig, LogDirectory, MemoryStore, TimestampType};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchBuilder;
 use rookery_raft::delta::{MetadataDelta, MetadataPublisher};
 use rookery_raft::ids::{
@@ -20,6 +29,7 @@ use rookery_raft::record::{
     Address, Formation, Listener, MetadataRecord, PartitionChange, PartitionRegistration, RegisterBroker,
     SecurityProtocol,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,24 +76,83 @@ pub(crate) fn start(store: &Arc<MemoryStore>) -> Arc<ReplicaManager> {
 
 /// The same, in its own time.
 pub(crate) fn start_with_clock(store: &Arc<MemoryStore>, clock: Arc<TestClock>) -> Arc<ReplicaManager> {
-    let identity = LocalIdentity::new(PeerIdentity {
+    let pool =
+        PeerPool::new(identity(ME), AddressBook::new(), PeerConfig::default(), PeerEvents::new(), Arc::new(|| 0.5));
+    start_as(ME, open(store), clock, pool)
+}
+
+fn identity(node_id: NodeId) -> LocalIdentity {
+    LocalIdentity::new(peer(node_id))
+}
+
+fn peer(node_id: NodeId) -> PeerIdentity {
+    PeerIdentity {
         cluster_id: None,
-        node_id: ME,
+        node_id,
         directory_id: DirectoryId::NONE,
         incarnation: IncarnationId::NONE,
         broker_epoch: BrokerEpoch::UNKNOWN,
-    });
-    let (book, events) = (AddressBook::new(), PeerEvents::new());
-    let pool = PeerPool::new(identity, book, PeerConfig::default(), events, Arc::new(|| 0.5));
+    }
+}
+
+/// Brokers that ask each other for batches, and for nothing else.
+#[derive(Clone, Default)]
+pub(crate) struct Wire(Arc<Mutex<BTreeMap<NodeId, ReplicaLane>>>);
+
+struct End(NodeId, Wire);
+
+impl Carrier for End {
+    fn call(&self, node: NodeId, _: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+        let (from, lane) = (peer(self.0), self.1.0.lock().get(&node).cloned());
+        Box::pin(async move {
+            match lane.filter(|_| kind == KIND_BATCH) {
+                Some(lane) => Ok(lane.call(from, kind, body).await?.concat().into()),
+                None => Err(PeerError::UnknownKind(kind)),
+            }
+        })
+    }
+
+    fn probe(&self, _: NodeId) -> BoxFuture<'static, ProbeOutcome> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Wire {
+    /// A broker on this wire that keeps no more batches in memory than it must.
+    pub(crate) fn start(&self, node: NodeId, store: &Arc<MemoryStore>, clock: Arc<TestClock>) -> Arc<ReplicaManager> {
+        let carrier = Arc::new(End(node, self.clone()));
+        let pool = PeerPool::carried_by(identity(node), AddressBook::new(), PeerEvents::new(), carrier);
+        let config = LogConfig { tail_cache: Arc::new(TailCache::new(0)), ..LogConfig::default() };
+        let logs = LogDirectory::open(store.clone(), config, 0).expect("the store opens");
+        let manager = start_as(node, logs, clock, pool);
+        let lane = ReplicaLane::default();
+        lane.open(manager.clone());
+        self.join(node, lane);
+        manager
+    }
+
+    /// It can be reached.
+    pub(crate) fn join(&self, node: NodeId, lane: ReplicaLane) {
+        self.0.lock().insert(node, lane);
+    }
+
+    /// It cannot be reached any more.
+    pub(crate) fn cut(&self, node: NodeId) {
+        self.0.lock().remove(&node);
+    }
+}
+
+fn start_as(node: NodeId, logs: LogDirectory, clock: Arc<TestClock>, pool: PeerPool) -> Arc<ReplicaManager> {
     let config = ReplicaManagerConfig {
-        node: ME,
+        node,
         replica: ReplicaConfig::default(),
         fetcher: FetcherConfig::default(),
         topic_configs: Arc::new(TopicConfigs::new(ME, [])),
         retention_interval: Duration::from_secs(3600),
         producer_expiration: Duration::from_secs(3600),
+        scrub: ScrubConfig::default(),
     };
-    ReplicaManager::new(config, open(store), clock, pool, 1)
+    ReplicaManager::new(config, logs, clock, pool, 1)
 }
 
 /// The metadata log as its entries come in.

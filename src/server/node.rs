@@ -23,7 +23,7 @@ use crate::handlers::Handlers;
 use crate::net::{BoundListener, ListenerError, NetConfig, RequestBudget};
 use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer};
 use crate::replica::fetcher::FetcherConfig;
-use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig};
+use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig, ScrubConfig};
 use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
@@ -111,6 +111,8 @@ pub struct Node {
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
     space: Arc<SpaceWatch>,
+    /// The data directory and its lock, where no store of partition logs holds them.
+    held: OnceLock<DataDirectory>,
     /// Ends what serves clients and what works in the background.
     stop: CancellationToken,
     /// Ends the HTTP API, last of all.
@@ -310,6 +312,7 @@ impl Node {
             gossip_events,
             view,
             space,
+            held: OnceLock::new(),
             stop,
             stop_http,
             tracker,
@@ -330,6 +333,7 @@ impl Node {
         self.identity.set_cluster_id(cluster_id);
         directory.bind_cluster(cluster_id).map_err(|e| StartError::Directory(e.to_string()))?;
         if !self.config.is_broker {
+            self.held.get_or_init(|| directory);
             *gossip = self.start_gossip(doors.gossip, cluster_id)?;
             return Ok(());
         }
@@ -511,6 +515,11 @@ impl Node {
             topic_configs: self.config.topic_configs.clone(),
             retention_interval: timing.retention_check,
             producer_expiration: timing.producer_id_expiration,
+            scrub: ScrubConfig {
+                bytes_per_second: limits.scrub_bytes_per_second,
+                interval: timing.scrub_interval,
+                progress: Some(self.config.data_dir.join("scrub.json")),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::broker::{ControllerService, KIND_CONTROLLER, KIND_QUORUM, KIND_REPLACE_VOTER};
 use crate::broker::{MetadataCell, QuorumAdmin, QuorumService};
 use crate::peer::{Lane, PeerServices};
-use crate::replica::{KIND_FETCH, KIND_PROGRESS, ReplicaLane};
+use crate::replica::{KIND_BATCH, KIND_FETCH, ReplicaLane};
 use std::sync::Arc;
 
 /// The one table of them.
@@ -14,5 +14,5 @@ pub fn peer_services(metadata: &MetadataCell, admin: &QuorumAdmin, replicas: &Re
         .with(Lane::Controller, KIND_CONTROLLER..=KIND_CONTROLLER, controller.clone())
         .with(Lane::Controller, KIND_REPLACE_VOTER..=KIND_REPLACE_VOTER, Arc::new(admin.clone()))
         .with(Lane::Heartbeat, KIND_CONTROLLER..=KIND_CONTROLLER, controller)
-        .with(Lane::Replication, KIND_FETCH..=KIND_PROGRESS, Arc::new(replicas.clone()))
+        .with(Lane::Replication, KIND_FETCH..=KIND_BATCH, Arc::new(replicas.clone()))
 }

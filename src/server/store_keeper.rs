@@ -14,6 +14,8 @@
 //! that the failed sync left in memory only. The controller hears that the directory is back, and that it was reopened: it gives every
 //! partition that this broker leads by its books a new leader epoch (invariant 5).
 //!
+//! Beside that the controller is told of logs that the replicas have given up, as often as they say so, until it is in the metadata.
+//!
 //! One task does all of this, so nothing here is locked; what it hears late (space, failures) is kept by the watches.
 
 use super::hooks::DirectoryReports;
@@ -23,6 +25,7 @@ use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use futures_util::future::BoxFuture;
 use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
+use rookery_raft::ids::TopicIdPartition;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -80,6 +83,7 @@ impl StoreKeeper {
         let working = async {
             let mut failure = self.replicas.store_failure();
             let mut space = self.space.reading();
+            let mut given_up = self.replicas.given_up();
             let mut steps = Steps::default();
             metrics::gauge!("rookery_storage_offline").set(0.0);
             loop {
@@ -91,6 +95,9 @@ impl StoreKeeper {
                         metrics::gauge!("rookery_storage_offline").set(1.0);
                         self.bring_back(error, &mut steps).await;
                         metrics::gauge!("rookery_storage_offline").set(0.0);
+                    }
+                    () = self.somebody_is_lost(&mut given_up) => {
+                        self.tell(false, self.replicas.lost_replicas()).await;
                     }
                     changed = space.changed() => {
                         if changed.is_err() {
@@ -109,12 +116,23 @@ impl StoreKeeper {
         }
     }
 
+    /// Until the controller has to be told of logs that were given up.
+    async fn somebody_is_lost(&self, given_up: &mut watch::Receiver<()>) {
+        loop {
+            // The sender is held by the replicas.
+            let _ = given_up.changed().await;
+            if !self.replicas.lost_replicas().is_empty() {
+                return;
+            }
+        }
+    }
+
     /// The store has failed: until it is open again and the controller knows.
     async fn bring_back(&mut self, mut error: StorageError, steps: &mut Steps) {
         loop {
             // With every attempt: the controller leads elsewhere only once it has heard it, and a registration meanwhile may have
             // found the store online for a moment.
-            self.tell(false).await;
+            self.tell(false, Vec::new()).await;
             let store = self.store.clone();
             // Why it was closed is known.
             let _ = storage::blocking(move || store.close()).await;
@@ -136,7 +154,7 @@ impl StoreKeeper {
             }
         }
         tracing::info!("the data directory is online again");
-        while !self.tell(true).await {
+        while !self.tell(true, Vec::new()).await {
             sleep(RETRY).await;
         }
     }
@@ -151,7 +169,7 @@ impl StoreKeeper {
         self.replicas.store_reopened(directory)
     }
 
-    async fn tell(&self, reopened: bool) -> bool {
+    async fn tell(&self, reopened: bool, lost: Vec<TopicIdPartition>) -> bool {
         let Some(Registration { id, epoch }) = *self.registration.borrow() else { return false };
         let directory = self.reports.now();
         let request = ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
@@ -159,6 +177,7 @@ impl StoreKeeper {
             epoch,
             directories: vec![directory],
             reopened: if reopened { vec![directory.id] } else { Vec::new() },
+            lost,
         });
         match self.channel.ask(request, TELL_MAX).await {
             Ok(_) => {

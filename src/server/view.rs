@@ -125,6 +125,29 @@ impl NodeView for View {
         reasons
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let Some(damage) = self.replicas.get().map(|replicas| replicas.damage()) else { return Vec::new() };
+        let mut warnings = Vec::new();
+        let mending = damage.batches - damage.nowhere_sound;
+        if mending > 0 {
+            warnings.push(format!("{mending} stored batches are damaged and being mended from other replicas"));
+        }
+        if let Some(example) = damage.example {
+            warnings.push(format!(
+                "{} stored batches are damaged and NO REPLICA HAS A SOUND COPY, first of all {example}",
+                damage.nowhere_sound
+            ));
+        }
+        if damage.given_up > 0 {
+            warnings.push(format!("{} logs are damaged and given up: copied anew once others lead", damage.given_up));
+        }
+        warnings
+    }
+
+    fn scrub(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.replicas.get()?.scrub_status()).ok()
+    }
+
     fn cluster(&self) -> BoxFuture<'_, ClusterView> {
         async move {
             let quorum = self.quorum().await;
@@ -153,6 +176,12 @@ impl NodeView for View {
 }
 
 impl NodeActions for View {
+    fn scrub_now(&self) -> Result<bool, Problem> {
+        let replicas =
+            self.replicas.get().ok_or_else(|| Problem::unavailable("no partition logs are open here".to_owned()))?;
+        Ok(replicas.scrub_now())
+    }
+
     fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>> {
         let admin = self.admin.clone();
         async move {

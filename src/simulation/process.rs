@@ -10,7 +10,7 @@ use crate::broker::{
 use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipProfile};
 use crate::peer::{AddressBook, LocalIdentity, PeerEvents, PeerIdentity, PeerPool, PeerServices};
 use crate::replica::fetcher::FetcherConfig;
-use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig};
+use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig, ScrubConfig};
 use crate::server::simulated::{Addresses, DirectoryReports, Hooks, Room, StoreKeeper, peer_services};
 use crate::server::{LatePublishers, NodeClock};
 use crate::storage::disk_space::SpaceReading;
@@ -331,6 +331,7 @@ impl Life {
             topic_configs: Arc::new(TopicConfigs::new(self.me.node_id, [])),
             retention_interval: Duration::from_secs(300),
             producer_expiration: Duration::from_secs(86_400),
+            scrub: ScrubConfig::default(),
         }
     }
 

@@ -43,6 +43,9 @@ pub enum StorageError {
     /// What came from disk is not what was written.
     #[error("corrupt data on disk: {0}")]
     Corrupt(Arc<str>),
+    /// The same, and no replica has a sound copy.
+    #[error("corrupt data on disk, and no replica has a sound copy: {0}")]
+    NowhereSound(Arc<str>),
     /// The log was truncated below the awaited offset.
     #[error("the log was truncated to {new_end}")]
     Truncated {

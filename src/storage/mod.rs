@@ -66,5 +66,6 @@ pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};
 pub use memory_store::MemoryStore;
 pub use partition_log::{
-    AppendInfo, AppendOrigin, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit, TimestampType,
+    AppendInfo, AppendOrigin, Damage, LeaderAppend, LogListener, LogOffsets, LogRead, PartitionLog, ReadLimit,
+    RepairError, Scrubbed, TimestampType,
 };

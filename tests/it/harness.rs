@@ -200,6 +200,18 @@ impl Cluster {
         ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
     }
 
+    /// JSON from a node's admin API.
+    pub fn get(&self, i: usize, path: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[i].http);
+        ureq::get(&url).call().ok()?.body_mut().read_json().ok()
+    }
+
+    /// Asks a node's admin API for something that needs no more words.
+    pub fn post(&self, i: usize, path: &str) {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[i].http);
+        ureq::post(&url).header("content-type", "application/json").send("{}").unwrap();
+    }
+
     /// kill -9.
     pub fn kill(&mut self, i: usize) {
         let mut process = self.nodes[i].process.take().unwrap();

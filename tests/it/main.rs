@@ -11,6 +11,7 @@
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
 //! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
+//! | `scrub` | a flipped bit is found and mended from another replica |
 //! | `storage_kill` | the store under kill -9 |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
@@ -30,6 +31,8 @@ mod quorum;
 mod refusals;
 #[cfg(feature = "rocksdb")]
 mod roles;
+#[cfg(feature = "rocksdb")]
+mod scrub;
 #[cfg(feature = "rocksdb")]
 mod settings;
 #[cfg(feature = "rocksdb")]

@@ -1,6 +1,8 @@
 //! Brokers and controllers in processes of their own (`process.roles`).
 
 use crate::harness::{Cluster, Role, expected, metadata};
+use rookery::storage::DataDirectory;
+use rookery_raft::ids::NodeId;
 
 /// A client must only ever hear of brokers.
 fn assert_only_brokers(cluster: &Cluster, told_by: usize, brokers: &[i32]) {
@@ -22,6 +24,13 @@ fn one_controller_and_two_brokers() {
     cluster.produce("t", 0..1000);
     for i in [1, 2] {
         assert_only_brokers(&cluster, i, &[2, 3]);
+    }
+
+    // A controller let go of its directory once it knew the cluster.
+    for i in 0..3 {
+        let id = NodeId(i32::try_from(i).unwrap() + 1);
+        let refused = DataDirectory::open(&cluster.data_dir(i), id).err().expect("the node holds it");
+        assert!(refused.to_string().contains("in use by another process"), "{refused}");
     }
 
     // Each of them restarts in order; what is under way goes on while the only controller is away.

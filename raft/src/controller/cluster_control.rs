@@ -449,11 +449,24 @@ impl ClusterControl {
             Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })
         });
         records.extend(changes);
+        let after = batch.preview(&records)?;
+        records.extend(self.lose_replicas(&after, id, &request.lost));
         batch.push(records)?;
         Ok(ControllerResponse::Done)
     }
 
     // ---- what follows for partitions ----
+
+    /// Replicas of a broker have given up their logs. Also where that changes no set: the leader may have heard that such a replica has
+    /// caught up, and be about to propose it, or count it. In a new epoch it knows nothing of that.
+    fn lose_replicas(&self, image: &MetadataImage, broker: NodeId, lost: &[TopicIdPartition]) -> Vec<MetadataRecord> {
+        let lost: BTreeSet<TopicIdPartition> = lost.iter().copied().collect();
+        self.change_identified(
+            image,
+            |id, partition| lost.contains(&id) && partition.replicas.contains(&broker),
+            |_, builder| Some(builder.log_lost(broker).new_leader_life()),
+        )
+    }
 
     /// Changes every partition the broker has a replica of, as `change` says; `None` leaves one alone.
     fn change_replicas_of<'i>(
@@ -471,13 +484,23 @@ impl ClusterControl {
         concerned: impl Fn(&PartitionRegistration) -> bool,
         change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
     ) -> Vec<MetadataRecord> {
+        self.change_identified(image, |_, partition| concerned(partition), change)
+    }
+
+    fn change_identified<'i>(
+        &self,
+        image: &'i MetadataImage,
+        concerned: impl Fn(TopicIdPartition, &PartitionRegistration) -> bool,
+        change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
+    ) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         let control = PartitionControl { cluster: self };
         for topic in image.topics.iter() {
             let mut rules = None;
-            for (number, partition) in topic.iter().filter(|(_, p)| concerned(p)) {
+            let of_topic = |number| TopicIdPartition { topic_id: topic.id, partition: number };
+            for (number, partition) in topic.iter().filter(|(number, p)| concerned(of_topic(*number), p)) {
                 let rules = rules.get_or_insert_with(|| partition_control::TopicRules::of(image, &topic.name));
-                let id = TopicIdPartition { topic_id: topic.id, partition: number };
+                let id = of_topic(number);
                 let builder = control.builder(id, partition, rules);
                 records.extend(change(partition, builder).and_then(|b| control.build(image, id, partition, b)));
             }

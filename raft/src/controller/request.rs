@@ -236,6 +236,9 @@ pub struct UpdateDirectoriesRequest {
     /// Directories whose store was closed and opened again, or whose commit failed: their leaders need new epochs.
     #[serde(default)]
     pub reopened: Vec<DirectoryId>,
+    /// Replicas in them whose log is damaged and was given up: they are lost, and nothing that they have said counts.
+    #[serde(default)]
+    pub lost: Vec<TopicIdPartition>,
 }
 
 /// See [`ControllerRequest::CreateTopics`].

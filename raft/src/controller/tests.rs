@@ -293,7 +293,7 @@ fn an_offline_directory_keeps_its_place_and_leads_again_when_it_is_back() {
     let epoch = cluster.epochs[&NodeId(1)];
     let mut update = |state, reopened: Vec<DirectoryId>| {
         let directories = vec![Directory { id: directory(1, 0), state }];
-        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened };
+        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened, lost: vec![] };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
         cluster.partition(id)
     };
@@ -303,6 +303,30 @@ fn an_offline_directory_keeps_its_place_and_leads_again_when_it_is_back() {
     assert_eq!((back.leader, back.leader_epoch), (NodeId(1), LeaderEpoch(2)));
     let reopened = update(DirectoryState::Online, vec![directory(1, 0)]);
     assert_eq!((reopened.leader, reopened.leader_epoch), (NodeId(1), LeaderEpoch(3)), "one open, one epoch");
+}
+
+#[test]
+fn a_replica_that_gave_its_log_up_is_lost_and_its_partition_gets_a_new_epoch() {
+    let mut cluster = Cluster::with_brokers(3);
+    let ids = [cluster.create_on("t", &[1, 2, 3]), cluster.create_on("u", &[1, 2])];
+    let mut lose = |broker: i32, lost: &[TopicIdPartition]| {
+        let directories = vec![Directory { id: directory(broker, 0), state: DirectoryState::Online }];
+        let epoch = cluster.epochs[&NodeId(broker)];
+        let lost = lost.to_vec();
+        let request = UpdateDirectoriesRequest { id: NodeId(broker), epoch, directories, reopened: vec![], lost };
+        cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
+        (cluster.partition(ids[0]), cluster.partition(ids[1]))
+    };
+    let (follower, untouched) = lose(2, &[ids[0], ids[0]]);
+    assert_eq!((follower.leader, &follower.isr), (NodeId(1), &list(&[1, 3])));
+    assert_eq!(follower.leader_epoch, LeaderEpoch(1), "the leader forgets what it has heard");
+    assert_eq!((untouched.isr, untouched.leader_epoch), (list(&[1, 2]), LeaderEpoch(0)));
+    let (again, _) = lose(2, &[ids[0]]);
+    assert_eq!((again.isr, again.leader_epoch), (list(&[1, 3]), LeaderEpoch(2)), "also where it is in no set");
+    let (leader, _) = lose(1, &[ids[0]]);
+    assert_eq!((leader.leader, &leader.isr, &leader.elr), (NodeId(3), &list(&[3]), &list(&[])));
+    let (stranger, _) = lose(2, &[TopicIdPartition { topic_id: ids[0].topic_id, partition: 9 }]);
+    assert_eq!(stranger, leader);
 }
 
 #[test]

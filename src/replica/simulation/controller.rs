@@ -173,6 +173,7 @@ impl Controller {
             epoch,
             directories: vec![Directory { id: directory, state }],
             reopened: if online { vec![directory] } else { Vec::new() },
+            lost: Vec::new(),
         };
         self.ask(ControllerRequest::UpdateDirectories(request)).expect("its own directory");
     }

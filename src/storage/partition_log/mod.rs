@@ -29,6 +29,9 @@
 
 mod append;
 mod checkpoint;
+mod damage;
+#[cfg(test)]
+mod damage_tests;
 mod read;
 mod rebuild;
 mod retention;
@@ -55,6 +58,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use append::{AppendInfo, AppendOrigin, LeaderAppend};
+pub use damage::{Damage, RepairError, Scrubbed};
 pub use read::{LogRead, ReadLimit};
 pub use rookery_protocol::batch::TimestampType;
 
@@ -75,6 +79,8 @@ pub trait LogListener: Send + Sync {
     fn synced(&self, offsets: LogOffsets);
     /// The store failed: nothing will ever be synced under this generation again. Told once per failed write.
     fn failed(&self, error: &StorageError);
+    /// A read or a scrub found a damaged batch that was not known; on the thread that read.
+    fn damaged(&self) {}
 }
 
 type Waiter = oneshot::Sender<Result<(), StorageError>>;
@@ -86,6 +92,8 @@ struct InFlight {
     synced_end: Option<i64>,
     /// What it truncates the log to, if it does.
     truncates_to: Option<i64>,
+    /// The damaged batch that it mends, if it does.
+    mends: Option<i64>,
 }
 
 /// Everything that changes. Guarded by the log's lock.
@@ -110,6 +118,8 @@ struct LogState {
     next_waiter: u64,
     /// Counts truncations: a read that spans one starts again.
     truncations: u64,
+    /// Damaged batches that are known, by last offset.
+    damaged: BTreeMap<i64, damage::Note>,
     failed: Option<StorageError>,
 }
 
@@ -148,6 +158,7 @@ impl LogState {
             waiters: BTreeMap::new(),
             next_waiter: 0,
             truncations: 0,
+            damaged: BTreeMap::new(),
             failed: None,
         }
     }
@@ -318,7 +329,7 @@ impl PartitionLog {
         let write = StoreWrite { partition: self.id, ops };
         self.store.submit(self.generation, write, self.clone(), ticket)?;
         state.next_ticket += 1;
-        state.in_flight.push_back(InFlight { ticket, synced_end, truncates_to });
+        state.in_flight.push_back(InFlight { ticket, synced_end, truncates_to, mends: None });
         Ok(())
     }
 
@@ -329,6 +340,12 @@ impl PartitionLog {
         assert_eq!(write.ticket, ticket, "writes of one log complete in order");
         if let Err(error) = result {
             return Settled { waiters: state.fail(error.clone()), moved: None };
+        }
+        if let Some(mended) = write.mends
+            && state.damaged.remove(&mended).is_some()
+        {
+            metrics::counter!("rookery_storage_damage_mended_total").increment(1);
+            tracing::info!(partition = %self.partition, last_offset = mended, "a damaged batch was mended from another replica");
         }
         let Some(synced_end) = write.synced_end.filter(|end| *end > state.synced_end) else {
             return Settled { waiters: Vec::new(), moved: None };

@@ -1,11 +1,12 @@
 //! Reads: from the tail without touching the disk, or from the disk and on into the tail.
 
-use super::super::batch_header::{checked, header_of};
+use super::super::batch_header::checked;
 use super::super::error::StorageError;
 use super::super::log_store::StoredBatch;
 use super::super::partition_meta::Extent;
 use super::{LogState, PartitionLog};
 use bytes::Bytes;
+use rookery_protocol::batch::RecordBatchHeader;
 
 /// How much a read may return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +27,9 @@ pub struct LogRead {
     /// Where the next read goes on: above the last batch, or the offset asked for if there was none.
     pub next_offset: i64,
 }
+
+/// A batch, or what is wrong with it.
+pub(super) type BatchOrDamage = Result<Bytes, String>;
 
 impl LogRead {
     /// Adds a batch if the limit lets it in.
@@ -63,12 +67,21 @@ impl LogState {
 }
 
 /// What a pass over the disk needs to know of the state, taken under the lock.
-struct DiskPass {
-    from: i64,
-    /// Exclusive bound of last offsets: never above the start of the tail.
-    to: i64,
-    extents: Vec<Extent>,
-    truncations: u64,
+pub(super) struct DiskPass {
+    pub from: i64,
+    /// Exclusive bound of last offsets: for a read never above the start of the tail.
+    pub to: i64,
+    pub extents: Vec<Extent>,
+    pub truncations: u64,
+}
+
+/// A batch as it came from disk.
+pub(super) struct DiskBatch {
+    /// Its key.
+    pub last_offset: i64,
+    pub batch: Bytes,
+    /// What it says, or what is wrong with it; its epoch is not checked yet.
+    pub header: Result<RecordBatchHeader, String>,
 }
 
 impl PartitionLog {
@@ -91,7 +104,8 @@ impl PartitionLog {
     }
 
     /// Reads from memory or disk. **Blocks.** Returns whole batches that end below `upper_bound`. Every batch that comes
-    /// from disk is checked; damage is [`StorageError::Corrupt`].
+    /// from disk is checked; one that is damaged ends the read before it, and is [`StorageError::Corrupt`] if it comes first
+    /// ([`StorageError::NowhereSound`] once it is known that no replica has a sound copy).
     pub fn read(&self, from: i64, upper_bound: i64, limit: ReadLimit) -> Result<LogRead, StorageError> {
         let mut read = LogRead { next_offset: from, ..LogRead::default() };
         loop {
@@ -118,7 +132,7 @@ impl PartitionLog {
                 }
             };
             let found = self.read_disk(&pass, limit.max_bytes.saturating_sub(read.size))?;
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             if state.truncations != pass.truncations {
                 read = LogRead { next_offset: from, ..LogRead::default() };
                 continue;
@@ -128,17 +142,27 @@ impl PartitionLog {
                 state.check_range(pass.from)?;
                 read.next_offset = pass.to;
             }
-            for stored in found {
-                state.check_batch(&stored)?;
-                if !read.take(stored.batch, stored.last_offset, limit) {
+            for DiskBatch { last_offset, batch, header } in found {
+                if let Err(what) = header.and_then(|header| self.check_epoch(&state, &header)) {
+                    let error = state.unreadable(last_offset, &what);
+                    let is_new = state.note(last_offset, &what);
+                    drop(state);
+                    if is_new {
+                        self.tell_damage(&what);
+                    }
+                    // What comes before it is served; the next read begins here.
+                    return if read.batches.is_empty() { Err(error) } else { Ok(read) };
+                }
+                if !read.take(batch, last_offset, limit) {
                     return Ok(read);
                 }
             }
         }
     }
 
-    /// Batches of the pass, out of the column families its extents are in; the first in any case.
-    fn read_disk(&self, pass: &DiskPass, max_bytes: usize) -> Result<Vec<StoredBatch>, StorageError> {
+    /// Batches of the pass, out of the column families its extents are in; the first in any case. Each comes with its header, or
+    /// with what is wrong with it.
+    pub(super) fn read_disk(&self, pass: &DiskPass, max_bytes: usize) -> Result<Vec<DiskBatch>, StorageError> {
         let mut found = Vec::new();
         for (i, extent) in pass.extents.iter().enumerate() {
             let next = pass.extents.get(i + 1).map_or(i64::MAX, |e| e.from_offset);
@@ -150,47 +174,58 @@ impl PartitionLog {
                 break;
             }
         }
-        for stored in &found {
-            let header = checked(&stored.batch);
-            let header = header.map_err(|error| self.corrupt(stored.last_offset, &error.to_string()))?;
-            if header.last_offset() != stored.last_offset {
-                return Err(self.corrupt(stored.last_offset, "its offsets do not match its key"));
+        let checked = |StoredBatch { last_offset, batch }: StoredBatch| {
+            let header = checked(&batch).map_err(|error| self.damage(last_offset, &error.to_string()));
+            let header = header.and_then(|header| match header.last_offset() == last_offset {
+                true => Ok(header),
+                false => Err(self.damage(last_offset, "its offsets do not match its key")),
+            });
+            DiskBatch { last_offset, batch, header }
+        };
+        Ok(found.into_iter().map(checked).collect())
+    }
+
+    /// The part of a disk batch's check that needs the epoch cache: the leader epoch lies outside the CRC.
+    pub(super) fn check_epoch(&self, state: &LogState, header: &RecordBatchHeader) -> Result<(), String> {
+        let last_offset = header.last_offset();
+        match state.epochs.epoch_of(last_offset) {
+            // Below the log's start by now: the cache has forgotten its epoch, and nobody will serve it.
+            _ if last_offset < state.log_start => Ok(()),
+            Some(epoch) if epoch.0 == header.partition_leader_epoch => Ok(()),
+            known => {
+                let said = header.partition_leader_epoch;
+                Err(self.damage(last_offset, &format!("it says leader epoch {said}, the epoch cache {known:?}")))
             }
         }
-        Ok(found)
     }
 
     /// The first batch that ends at or after `offset` and below `to`, with the lock held. Reads the disk.
     pub(super) fn batch_at(&self, state: &LogState, offset: i64, to: i64) -> Result<Option<Bytes>, StorageError> {
+        let found = self.batch_or_damage_at(state, offset, to)?;
+        found.map(|(_, batch)| batch.map_err(StorageError::corrupt)).transpose()
+    }
+
+    /// The same with its last offset; of a damaged one what is wrong with it.
+    pub(super) fn batch_or_damage_at(
+        &self,
+        state: &LogState,
+        offset: i64,
+        to: i64,
+    ) -> Result<Option<(i64, BatchOrDamage)>, StorageError> {
         if offset < state.tail.start_offset() {
             let to = to.min(state.tail.start_offset());
             let extents = state.extents.clone();
             let pass = DiskPass { from: offset, to, extents, truncations: state.truncations };
-            if let Some(stored) = self.read_disk(&pass, 0)?.into_iter().next() {
-                state.check_batch(&stored)?;
-                return Ok(Some(stored.batch));
+            if let Some(DiskBatch { last_offset, header, batch }) = self.read_disk(&pass, 0)?.into_iter().next() {
+                let sound = header.and_then(|header| self.check_epoch(state, &header));
+                return Ok(Some((last_offset, sound.map(|()| batch))));
             }
         }
-        Ok(state.tail.from(offset).next().filter(|b| b.last_offset < to).map(|b| b.batch.clone()))
+        let next = state.tail.from(offset).next().filter(|b| b.last_offset < to);
+        Ok(next.map(|b| (b.last_offset, Ok(b.batch.clone()))))
     }
 
-    fn corrupt(&self, last_offset: i64, what: &str) -> StorageError {
-        StorageError::corrupt(format!("{}: the batch that ends at {last_offset}: {what}", self.partition))
-    }
-}
-
-impl LogState {
-    /// The part of a disk batch's check that needs the epoch cache: the leader epoch lies outside the CRC.
-    fn check_batch(&self, stored: &StoredBatch) -> Result<(), StorageError> {
-        let header = header_of(&stored.batch)?;
-        match self.epochs.epoch_of(stored.last_offset) {
-            // Below the log's start by now: the cache has forgotten its epoch, and nobody will serve it.
-            _ if stored.last_offset < self.log_start => Ok(()),
-            Some(epoch) if epoch.0 == header.partition_leader_epoch => Ok(()),
-            known => Err(StorageError::corrupt(format!(
-                "the batch that ends at {} says leader epoch {}, the epoch cache {known:?}",
-                stored.last_offset, header.partition_leader_epoch
-            ))),
-        }
+    fn damage(&self, last_offset: i64, what: &str) -> String {
+        format!("{}: the batch that ends at {last_offset}: {what}", self.partition)
     }
 }

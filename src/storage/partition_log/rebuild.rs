@@ -124,7 +124,8 @@ impl PartitionLog {
     }
 
     /// The producers as they were when the log ended at `offset`, of those still known: replayed from the newest snapshot
-    /// at or below it.
+    /// at or below it. A damaged batch is passed over (its producer may hear of a gap after a crash): it must not hold up the
+    /// retention that would remove it.
     pub(super) fn producers_at(&self, state: &LogState, offset: i64) -> Result<ProducerState, StorageError> {
         if offset == state.log_end {
             return Ok(state.producers.clone());
@@ -132,10 +133,12 @@ impl PartitionLog {
         let snapshot = state.snapshots.iter().rev().find(|s| s.0 <= offset);
         let mut producers = snapshot.and_then(|(_, bytes)| ProducerState::decode(bytes)).unwrap_or_default();
         let mut at = snapshot.map_or(state.log_start, |s| s.0.max(state.log_start));
-        while let Some(batch) = self.batch_at(state, at, offset)? {
-            let header = header_of(&batch)?;
-            producers.replay(&header, 0);
-            at = header.last_offset() + 1;
+        while let Some((last_offset, batch)) = self.batch_or_damage_at(state, at, offset)? {
+            match batch {
+                Ok(batch) => producers.replay(&header_of(&batch)?, 0),
+                Err(what) => tracing::warn!(%what, "a snapshot of the producers leaves a damaged batch out"),
+            }
+            at = last_offset + 1;
         }
         producers.take_last_seen(&state.producers);
         Ok(producers)

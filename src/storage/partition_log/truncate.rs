@@ -31,6 +31,7 @@ impl LogState {
         self.high_watermark = self.high_watermark.min(end);
         self.end_floor = end;
         self.truncations += 1;
+        self.damaged.split_off(&end);
         for write in &mut self.in_flight {
             write.synced_end = write.synced_end.map(|e| e.min(end));
         }
@@ -115,6 +116,7 @@ impl PartitionLog {
         state.epochs = meta.epochs;
         state.extents = meta.extents;
         state.snapshots.clear();
+        state.damaged.clear();
         state.producers = super::ProducerState::default();
         state.bytes_since_snapshot = 0;
         state.chunk = OpenChunk::at_position(meta.start_position);
@@ -165,6 +167,7 @@ impl PartitionLog {
 
         state.snapshots = snapshots;
         state.log_start = meta.log_start;
+        state.damaged = state.damaged.split_off(&meta.log_start);
         state.start_position = meta.start_position;
         state.end_floor = meta.end_floor;
         state.high_watermark = meta.high_watermark;

@@ -216,6 +216,7 @@ impl History {
                     epoch: epoch_of(&self.cluster, *broker)?,
                     directories: vec![Directory { id: at, state: *state }],
                     reopened: if *reopened { vec![at] } else { vec![] },
+                    lost: vec![],
                 }))
             }
             Step::Unregister { broker } => {
