@@ -648,11 +648,14 @@ impl OpenMetadata<'_> {
     }
 
     fn controller(&self) -> ControllerConfig {
-        let topics = &self.config.topics;
+        let (topics, timing) = (&self.config.topics, &self.config.timing);
         ControllerConfig {
             default_partitions: topics.num_partitions,
             default_replication_factor: topics.replication_factor,
-            session_timeout: self.config.timing.broker_session,
+            session_timeout: timing.broker_session,
+            leader_rebalance: timing.leader_rebalance,
+            leader_rebalance_interval: timing.leader_rebalance_interval,
+            leader_imbalance_percent: timing.leader_imbalance_percent,
             first_configs: self.config.first_cluster_configs.clone(),
             ..ControllerConfig::default()
         }
