@@ -60,6 +60,7 @@ use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher,
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
+use rookery_raft::record::LeaderRecoveryState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -882,6 +883,7 @@ pub(super) fn partition_state(
         replicas: registration.replicas.to_vec(),
         isr: registration.isr.iter().copied().collect::<BTreeSet<_>>(),
         min_insync_replicas,
+        recovering: registration.recovery_state == LeaderRecoveryState::Recovering,
     }
 }
 
