@@ -1,6 +1,6 @@
 use super::*;
 use crate::replica::partition::FollowerState;
-use crate::replica::partition_leader::AppendRequest;
+use crate::replica::partition_leader::{AckWait, AppendRequest, RequiredAcks};
 use crate::replica::testing::*;
 use crate::storage::memory_store::Fault;
 use crate::storage::{AppendOrigin, LogStore};
@@ -78,6 +78,31 @@ async fn an_image_that_is_behind_deletes_nothing() {
     assert_eq!(on_disk(&store), [P, Q]);
     log.tell(&second_life, &[registration(ME, 9)]);
     assert_eq!(on_disk(&store), [P]);
+}
+
+/// It waited on until its client's time was over, although the same records would have been refused.
+#[tokio::test]
+async fn a_produce_that_waited_when_min_insync_replicas_rose_was_left_behind() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    let min = |value: &str| MetadataRecord::Config {
+        resource: ConfigResource::cluster(),
+        name: "min.insync.replicas".into(),
+        value: Some(value.into()),
+    };
+    log.tell(&manager, &[min("1")]);
+    log.tell(&manager, &alone_of_two("t", TOPIC));
+    let partition = manager.partition(P).unwrap();
+    let append = || {
+        let how = AppendRequest { acks: RequiredAcks::All, ..acks_of_leader(LeaderEpoch::NONE) };
+        partition.append_as_leader(batch(&[1000]), how)
+    };
+    let AckWait::Committed(mut waits) = append().unwrap().wait else { panic!("acks=all waits for the high watermark") };
+    assert_eq!(waits.try_result(), None, "its own disk is not done");
+    log.tell(&manager, &[min("2")]);
+    assert_eq!(waits.try_result(), Some(Err(ReplicaError::NotEnoughReplicasAfterAppend)));
+    assert_eq!(append().unwrap_err(), ReplicaError::NotEnoughReplicas);
 }
 
 #[tokio::test]
