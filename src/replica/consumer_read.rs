@@ -143,15 +143,23 @@ impl Partition {
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ReplicaError> {
         let now = self.context.clock.now();
-        let log = {
+        let (log, leader_epoch) = {
             let role = self.role.read();
             self.check_leads(&role, current_leader_epoch, now)?;
-            Arc::clone(&role.log)
+            (Arc::clone(&role.log), role.leader_epoch)
         };
-        let (high_watermark, epoch_start) = {
-            let epoch_start = self.with_leader(|term| term.epoch_start_offset());
-            (self.high_watermark(), epoch_start.ok_or(ReplicaError::NotLeaderOrFollower)?)
-        };
+        let found = self.find_offset_in(&log, spec)?;
+        // The high watermark, or what was read, may have been a follower's by then, and less than was told before.
+        match self.role() {
+            (Role::Leader, epoch) if epoch == leader_epoch => Ok(found),
+            _ => Err(ReplicaError::NotLeaderOrFollower),
+        }
+    }
+
+    fn find_offset_in(&self, log: &PartitionLog, spec: OffsetSpec) -> Result<FoundOffset, ReplicaError> {
+        let epoch_start = self.with_leader(|term| term.epoch_start_offset());
+        let (epoch_start, high_watermark) =
+            (epoch_start.ok_or(ReplicaError::NotLeaderOrFollower)?, self.high_watermark());
         let offsets = log.offsets();
         let at = |offset: i64| FoundOffset {
             offset,
@@ -172,9 +180,9 @@ impl Partition {
         }
         match spec {
             OffsetSpec::Latest => Ok(at(high_watermark)),
-            OffsetSpec::Timestamp(ms) => first_record_reaching(&log, ms, offsets.log_start..high_watermark),
+            OffsetSpec::Timestamp(ms) => first_record_reaching(log, ms, offsets.log_start..high_watermark),
             _ => match log.find_batch_of_max_timestamp(high_watermark)? {
-                Some(batch) => record_in(&log, parsed(batch)?, spec, offsets.log_start),
+                Some(batch) => record_in(log, parsed(batch)?, spec, offsets.log_start),
                 None => Ok(FoundOffset::NONE),
             },
         }
