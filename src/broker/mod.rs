@@ -73,7 +73,7 @@ pub struct Broker {
     pub config: Arc<ServerConfig>,
     metadata: Arc<dyn Metadata>,
     channel: ControllerChannel,
-    producer_ids: ProducerIds,
+    producer_ids: Arc<ProducerIds>,
     asked_topics: topics::AskedTopics,
     departures: Arc<Departures>,
 }
@@ -84,7 +84,7 @@ impl Broker {
         config: Arc<ServerConfig>,
         metadata: Arc<dyn Metadata>,
         channel: ControllerChannel,
-        producer_ids: ProducerIds,
+        producer_ids: Arc<ProducerIds>,
         departures: Arc<Departures>,
     ) -> Arc<Self> {
         let asked_topics = topics::AskedTopics::new(channel.clone());

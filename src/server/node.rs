@@ -406,6 +406,7 @@ impl Node {
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
+        tracker.spawn(producer_ids.clone().keep_reserve(stop.clone()));
         let metadata = Arc::new(self.metadata.clone());
         let departures = self.departures.clone();
         let shared = Broker::new(self.config.clone(), metadata, channel, producer_ids, departures);
