@@ -258,9 +258,11 @@ fn record_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::message::FetchPartition;
     use crate::replica::testing::*;
     use crate::replica::{AppendOutcome, ReplicaManager};
     use crate::storage::MemoryStore;
+    use rookery_raft::ids::BrokerEpoch;
 
     fn append_at(manager: &ReplicaManager, timestamps: &[i64]) -> AppendOutcome {
         let partition = manager.partition(P).expect("a replica");
@@ -317,6 +319,35 @@ mod tests {
         assert_eq!(find(OffsetSpec::Earliest).await, found(2, -1, 0));
         assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(2, 2000, 0));
         assert_eq!(find(OffsetSpec::Timestamp(2600)).await, found(3, 4000, 0), "3000 is deleted");
+    }
+
+    /// KIP-207: the leader before it may have told a higher end, and earlier records found by time.
+    #[tokio::test]
+    async fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
+        let (store, mut log) = (store(), Log::new());
+        let manager = start(&store);
+        log.register(&manager, 1);
+        log.tell(&manager, &topic("t", TOPIC, ME));
+        append_at(&manager, &[1000]);
+        store.commit();
+        log.tell(&manager, &[change_of(1, ME)]);
+        let find = |spec| manager.find_offset(P, ANY, spec);
+        for spec in [OffsetSpec::Latest, OffsetSpec::Timestamp(0), OffsetSpec::MaxTimestamp] {
+            assert_eq!(find(spec).await, Err(ReplicaError::OffsetNotAvailable), "{spec:?}");
+        }
+        assert_eq!(find(OffsetSpec::Earliest).await, found(0, -1, 0));
+        let asked = FetchPartition {
+            id: P,
+            leader_epoch: LeaderEpoch(1),
+            wanted: 1,
+            synced: 1,
+            last_fetched_epoch: LeaderEpoch(0),
+            log_start: 0,
+            max_bytes: 1,
+        };
+        manager.partition(P).expect("a replica").follower_fetch(OTHER, BrokerEpoch(2), &asked).expect("it follows");
+        assert_eq!(find(OffsetSpec::Latest).await, found(1, -1, 1));
+        assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(0, 1000, 0));
     }
 
     #[tokio::test]
