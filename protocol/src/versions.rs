@@ -67,6 +67,7 @@ pub const APIS: &[ApiRow] = &[
     row(ApiKey::OffsetForLeaderEpoch, 2, 4),
     row(ApiKey::DescribeConfigs, 1, 4),
     row(ApiKey::DeleteGroups, 0, 3),
+    row(ApiKey::ElectLeaders, 0, 2),
     row(ApiKey::IncrementalAlterConfigs, 0, 1),
     row(ApiKey::DescribeCluster, 0, 2),
     row(ApiKey::DescribeTopicPartitions, 0, 0),

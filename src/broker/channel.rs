@@ -14,7 +14,7 @@ use crate::replica::IsrChannel;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rookery_raft::controller::{AlterPartitionRequest, ControllerError, ControllerRequest, ControllerResponse};
-use rookery_raft::ids::NodeId;
+use rookery_raft::ids::{MetadataOffset, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -52,16 +52,17 @@ impl ControllerChannel {
 
     /// Ask on the lane of ordinary requests.
     pub async fn ask(&self, request: ControllerRequest, timeout: Duration) -> Result<ControllerResponse, ChannelError> {
-        self.ask_on(Lane::Controller, request, timeout).await
+        self.ask_on(Lane::Controller, request, timeout).await.map(|(_, answer)| answer)
     }
 
-    /// Ask on a lane of its own (heartbeats: the end of their connection is evidence).
+    /// Ask on a lane of its own (heartbeats: the end of their connection is evidence), and hear how far whoever answered had applied
+    /// the log by then.
     pub async fn ask_on(
         &self,
         lane: Lane,
         request: ControllerRequest,
         timeout: Duration,
-    ) -> Result<ControllerResponse, ChannelError> {
+    ) -> Result<(MetadataOffset, ControllerResponse), ChannelError> {
         let deadline = Instant::now() + timeout;
         let repeatable = is_repeatable(&request);
         let mut pause = RETRY_MIN;
@@ -79,14 +80,14 @@ impl ControllerChannel {
                             Tried::Again(format!("node {node} is no longer the controller"))
                         }
                     };
-                    if !matches!(tried, Tried::Answered(_)) {
+                    if !matches!(tried, Tried::Answered(..)) {
                         self.metadata.controller_was_wrong(node);
                     }
                     tried
                 }
             };
             last = match tried {
-                Tried::Answered(answer) => return Ok(answer?),
+                Tried::Answered(applied, answer) => return Ok((applied, answer?)),
                 Tried::Unknown(why) if !repeatable => return Err(ChannelError::TimedOut(why)),
                 Tried::Again(why) | Tried::Unknown(why) => why,
             };
@@ -108,7 +109,7 @@ impl ControllerChannel {
         if node == self.me {
             return match timeout_at(until, self.metadata.submit(request.clone())).await {
                 Ok(Err(ControllerError::NotController)) => Tried::Again("this node was the controller".to_owned()),
-                Ok(answer) => Tried::Answered(answer),
+                Ok(answer) => Tried::Answered(self.metadata.image().offset, answer),
                 Err(_) => Tried::Unknown("the controller of this node did not answer".to_owned()),
             };
         }
@@ -123,7 +124,7 @@ impl ControllerChannel {
                         // A node that lags for longer than the client waits answers all the same: it is done.
                         let _ = timeout_at(deadline, self.metadata.applied(applied)).await;
                     }
-                    Tried::Answered(answer)
+                    Tried::Answered(applied, answer)
                 }
                 Err(error) => Tried::Unknown(format!("node {node} answered what this version cannot read: {error}")),
             },
@@ -157,7 +158,8 @@ impl IsrChannel for ControllerChannel {
 }
 
 enum Tried {
-    Answered(Result<ControllerResponse, ControllerError>),
+    /// By somebody who had applied the log up to there.
+    Answered(MetadataOffset, Result<ControllerResponse, ControllerError>),
     /// Not done; try again.
     Again(String),
     /// Perhaps done.

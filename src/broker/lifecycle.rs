@@ -10,7 +10,9 @@
 //! ```
 //!
 //! What the broker may *do* follows from the image, never from this state: a heartbeat's answer only paces the next
-//! heartbeat and tells operators. An epoch that the controller no longer knows means that this broker was registered anew
+//! heartbeat and tells operators, and it confirms that this broker may speak as a leader, but only once the image here holds all that
+//! the controller's held when it answered ([`Confirmations`]): a broker that does not hear of the log any more does not know whether it leads,
+//! however well its heartbeats are answered. An epoch that the controller no longer knows means that this broker was registered anew
 //! or forgotten: it registers again, and the new registration gives every partition it leads a new leader epoch.
 //!
 //! A registration that is refused for what this process *is* (its cluster, its version, its directories, a node id that another live
@@ -23,8 +25,9 @@ use rookery_raft::controller::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerError, ControllerRequest, ControllerResponse, DiskSpace,
     RegisterBrokerRequest,
 };
-use rookery_raft::ids::{BrokerEpoch, ClusterId, NodeId};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, MetadataOffset, NodeId};
 use rookery_raft::record::Directory;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -110,8 +113,36 @@ pub trait BrokerHooks: Send + Sync + 'static {
     fn directories(&self) -> Vec<Directory>;
     /// The controller took the registration: this is the epoch, and what was reported is in the log.
     fn registered(&self, epoch: BrokerEpoch, reported: &[Directory]);
-    /// The controller confirmed the heartbeat that was **sent** at this moment.
+    /// The controller confirmed the heartbeat that was **sent** at this moment, and what it knew then is known here.
     fn confirmed(&self, sent: Instant);
+}
+
+/// Answers to heartbeats, until the image here holds what the controller's held when it gave them.
+#[derive(Debug, Default)]
+struct Confirmations(VecDeque<(MetadataOffset, Instant)>);
+
+/// More than heartbeats are sent within a lease: older ones confirm nothing any more.
+const CONFIRMATIONS_MAX: usize = 64;
+
+impl Confirmations {
+    /// A heartbeat sent at `sent` was answered by a controller that had applied the log up to `there`.
+    fn answered(&mut self, sent: Instant, there: MetadataOffset) {
+        if self.0.len() >= CONFIRMATIONS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((there, sent));
+    }
+
+    /// The log is applied here up to `here`: when the newest heartbeat was sent that is confirmed by that.
+    fn covered(&mut self, here: MetadataOffset) -> Option<Instant> {
+        let newest = self.0.iter().rposition(|(there, _)| *there <= here)?;
+        self.0.drain(..=newest).next_back().map(|(_, sent)| sent)
+    }
+
+    /// The controller holds the broker for fenced: what it said before is over.
+    fn withdraw(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A broker, from its registration to its end.
@@ -273,6 +304,7 @@ impl Lifecycle {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leave_by: Option<Instant> = None;
         let mut answered = Instant::now();
+        let mut confirmations = Confirmations::default();
         loop {
             tokio::select! {
                 biased;
@@ -288,9 +320,14 @@ impl Lifecycle {
             }
             let sent = Instant::now();
             match self.beat(registration, leave_by.is_some()).await {
-                Ok(answer) => {
+                Ok((there, answer)) => {
                     answered = Instant::now();
-                    if !answer.is_fenced {
+                    if answer.is_fenced {
+                        confirmations.withdraw();
+                    } else {
+                        confirmations.answered(sent, there);
+                    }
+                    if let Some(sent) = confirmations.covered(self.metadata.image().offset) {
                         self.hooks.confirmed(sent);
                     }
                     match (leave_by, answer) {
@@ -319,7 +356,12 @@ impl Lifecycle {
         }
     }
 
-    async fn beat(&self, at: Registration, leaving: bool) -> Result<BrokerHeartbeatResponse, ChannelError> {
+    /// The answer, and how far the controller had applied the log when it gave it.
+    async fn beat(
+        &self,
+        at: Registration,
+        leaving: bool,
+    ) -> Result<(MetadataOffset, BrokerHeartbeatResponse), ChannelError> {
         let request = ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
             id: at.id,
             epoch: at.epoch,
@@ -333,10 +375,39 @@ impl Lifecycle {
         let patience = self.config.session / 3;
         let asked = self.channel.ask_on(Lane::Heartbeat, request, patience);
         match timeout(patience, asked).await {
-            Ok(Ok(ControllerResponse::BrokerHeartbeat(answer))) => Ok(answer),
-            Ok(Ok(other)) => Err(ChannelError::TimedOut(format!("the controller answered {other:?} to a heartbeat"))),
+            Ok(Ok((there, ControllerResponse::BrokerHeartbeat(answer)))) => Ok((there, answer)),
+            Ok(Ok((_, other))) => {
+                Err(ChannelError::TimedOut(format!("the controller answered {other:?} to a heartbeat")))
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(ChannelError::TimedOut("no answer to a heartbeat".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It had lost its leaderships in entries that never came to it, and went on for as long as its heartbeats were answered.
+    #[test]
+    fn a_leader_that_heard_no_metadata_any_more_was_confirmed_by_its_heartbeats() {
+        let (mut confirmations, began) = (Confirmations::default(), Instant::now());
+        let at = |n: u64| began + Duration::from_millis(100 * n);
+        confirmations.answered(at(1), MetadataOffset(7));
+        assert_eq!(confirmations.covered(MetadataOffset(7)), Some(at(1)));
+        assert_eq!(confirmations.covered(MetadataOffset(7)), None, "once");
+        confirmations.answered(at(2), MetadataOffset(8));
+        confirmations.answered(at(3), MetadataOffset(8));
+        confirmations.answered(at(4), MetadataOffset(9));
+        assert_eq!(confirmations.covered(MetadataOffset(7)), None, "the fence may be entry 8");
+        assert_eq!(confirmations.covered(MetadataOffset(8)), Some(at(3)));
+        assert_eq!(confirmations.covered(MetadataOffset(12)), Some(at(4)));
+        confirmations.answered(at(5), MetadataOffset(13));
+        confirmations.withdraw();
+        assert_eq!(confirmations.covered(MetadataOffset(13)), None);
+        (0..1000).for_each(|n| confirmations.answered(at(n), MetadataOffset(20)));
+        assert_eq!(confirmations.0.len(), CONFIRMATIONS_MAX);
+        assert_eq!(confirmations.covered(MetadataOffset(20)), Some(at(999)));
     }
 }

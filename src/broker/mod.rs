@@ -73,7 +73,7 @@ pub struct Broker {
     pub config: Arc<ServerConfig>,
     metadata: Arc<dyn Metadata>,
     channel: ControllerChannel,
-    producer_ids: ProducerIds,
+    producer_ids: Arc<ProducerIds>,
     asked_topics: topics::AskedTopics,
     departures: Arc<Departures>,
 }
@@ -84,7 +84,7 @@ impl Broker {
         config: Arc<ServerConfig>,
         metadata: Arc<dyn Metadata>,
         channel: ControllerChannel,
-        producer_ids: ProducerIds,
+        producer_ids: Arc<ProducerIds>,
         departures: Arc<Departures>,
     ) -> Arc<Self> {
         let asked_topics = topics::AskedTopics::new(channel.clone());
@@ -101,11 +101,14 @@ impl Broker {
     pub async fn settled_image(&self, leaders: impl Fn(&MetadataImage) -> BTreeSet<NodeId>) -> Arc<MetadataImage> {
         let (mut images, mut doubts) = (self.metadata.images(), self.departures.changes());
         let bound = Instant::now() + departures::PATIENCE;
+        let mut is_held = false;
         loop {
             let image = images.borrow_and_update().clone();
             doubts.borrow_and_update();
             let Some(until) = self.departures.doubted_until(&image, || leaders(&image)) else { return image };
-            metrics::counter!("rookery_broker_answers_held_total").increment(1);
+            if !std::mem::replace(&mut is_held, true) {
+                metrics::counter!("rookery_broker_answers_held_total").increment(1);
+            }
             // Further losses meanwhile do not hold this answer any longer.
             let until = until.min(bound);
             tokio::select! {

@@ -1,36 +1,80 @@
-//! Producer ids come from the controller in blocks (KIP-730): most producers start without asking it.
+//! Producer ids come from the controller in blocks (KIP-730): producers start without asking it.
+//!
+//! There is always a block in reserve, taken as soon as this broker is registered: losing the controller quorum keeps no producer
+//! from starting before a whole block is used up.
 
 use super::{ChannelError, ControllerChannel, Registration};
 use rookery_raft::controller::{ControllerRequest, ControllerResponse};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// Gives out producer ids, each once.
 pub struct ProducerIds {
     channel: ControllerChannel,
     registration: watch::Receiver<Option<Registration>>,
-    // Held while a block is fetched, so that waiting producers share it. An async lock: that is what it is for.
-    block: Mutex<Range<i64>>,
+    // Held while somebody waits for a block, so that waiting producers share it. An async lock: that is what it is for.
+    stock: Mutex<Stock>,
+    taken: Notify,
+}
+
+/// The block in use, and the one after it.
+#[derive(Default)]
+struct Stock {
+    block: Range<i64>,
+    reserve: Range<i64>,
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(1);
 
 impl ProducerIds {
     /// Asks as the broker that `registration` says this is.
-    pub fn new(channel: ControllerChannel, registration: watch::Receiver<Option<Registration>>) -> Self {
-        Self { channel, registration, block: Mutex::new(0..0) }
+    pub fn new(channel: ControllerChannel, registration: watch::Receiver<Option<Registration>>) -> Arc<Self> {
+        Arc::new(Self { channel, registration, stock: Mutex::default(), taken: Notify::new() })
     }
 
     /// The next id.
     pub async fn next(&self) -> Result<i64, ChannelError> {
-        let mut block = self.block.lock().await;
-        if block.is_empty() {
-            *block = self.fetch().await?;
+        let mut stock = self.stock.lock().await;
+        if stock.block.is_empty() {
+            stock.block = std::mem::take(&mut stock.reserve);
+            self.taken.notify_one();
         }
-        block
-            .next()
-            .ok_or_else(|| ChannelError::TimedOut("the controller gave an empty block of producer ids".to_owned()))
+        if stock.block.is_empty() {
+            stock.block = self.fetch().await?;
+        }
+        let id = stock.block.next();
+        id.ok_or_else(|| ChannelError::TimedOut("the controller gave an empty block of producer ids".to_owned()))
+    }
+
+    /// Keep a block in reserve until told to stop.
+    pub async fn keep_reserve(self: Arc<Self>, stop: CancellationToken) {
+        let mut registration = self.registration.clone();
+        let keeping = async {
+            // A sender that is gone registers nobody any more.
+            if registration.wait_for(Option::is_some).await.is_err() {
+                return;
+            }
+            loop {
+                if self.stock.lock().await.reserve.is_empty() {
+                    match self.fetch().await {
+                        // Producers go on with what there is while the controller is asked.
+                        Ok(block) => self.stock.lock().await.reserve = block,
+                        Err(error) => {
+                            tracing::debug!(%error, "no producer ids in reserve");
+                            sleep(RETRY).await;
+                            continue;
+                        }
+                    }
+                }
+                self.taken.notified().await;
+            }
+        };
+        stop.run_until_cancelled(keeping).await;
     }
 
     async fn fetch(&self) -> Result<Range<i64>, ChannelError> {

@@ -6,6 +6,7 @@
 mod client;
 mod cluster;
 mod consume;
+mod elect;
 mod events;
 mod http;
 mod output;

@@ -1,6 +1,7 @@
-//! `rookery topic create|list|describe|delete`.
+//! `rookery topic create|list|describe|delete|elect`.
 
 use super::client::{KafkaClient, check};
+use super::elect;
 use super::output::Results;
 use super::tries::Hopeless;
 use anyhow::{Result, bail};
@@ -13,7 +14,7 @@ use rookery_protocol::messages::delete_topics::DeleteTopicState;
 use rookery_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use std::io::Write;
 
-/// Create, list, describe, delete topics
+/// Create, list, describe, delete topics, elect their leaders
 #[derive(Args)]
 pub struct TopicArguments {
     #[command(subcommand)]
@@ -53,6 +54,7 @@ enum TopicCommand {
         #[command(flatten)]
         cluster: super::ClusterAddress,
     },
+    Elect(elect::ElectArguments),
     /// Delete a topic and all its records
     Delete {
         /// Its name
@@ -83,6 +85,7 @@ pub async fn run(arguments: TopicArguments) -> Result<()> {
             Ok(())
         }
         TopicCommand::Describe { name, cluster } => describe(&mut cluster.client(), &name).await,
+        TopicCommand::Elect(arguments) => elect::run(arguments).await,
         TopicCommand::Delete { name, cluster } => {
             let name = SmolStr::new(&name);
             let request = DeleteTopicsRequest {

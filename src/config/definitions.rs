@@ -65,6 +65,21 @@ pub const DEFINITIONS: &[Definition] = &[
         "elect a leader that may have lost acknowledged records when no other is left; \
          taken from the node that forms the cluster, afterwards a config of the cluster",
     ),
+    setting(
+        "auto.leader.rebalance.enable",
+        "true",
+        "move leadership back to the first replica of a partition once it is in sync; the active controller's setting counts",
+    ),
+    setting(
+        "leader.imbalance.check.interval.seconds",
+        "5",
+        "how often, in seconds; each time at most 100 leaderships move",
+    ),
+    setting(
+        "leader.imbalance.per.broker.percentage",
+        "0",
+        "only to a broker that lacks more than this percentage of the leaderships meant for it",
+    ),
     setting("message.max.bytes", "1048588", "largest record batch that is accepted, in bytes"),
     setting("log.retention.ms", "604800000", "how long records are kept, in milliseconds; -1 for ever"),
     setting("log.retention.minutes", "", "the same in minutes, unless log.retention.ms is set"),

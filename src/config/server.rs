@@ -97,6 +97,12 @@ pub struct Timing {
     pub broker_heartbeat: Duration,
     /// `broker.session.timeout.ms`.
     pub broker_session: Duration,
+    /// `auto.leader.rebalance.enable`.
+    pub leader_rebalance: bool,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub leader_rebalance_interval: Duration,
+    /// `leader.imbalance.per.broker.percentage`.
+    pub leader_imbalance_percent: u8,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_max: Duration,
     /// `replica.fetch.wait.max.ms`.
@@ -334,6 +340,13 @@ fn timing(s: &Settings) -> Result<Timing, ConfigError> {
     let t = Timing {
         broker_heartbeat: millis(s, "broker.heartbeat.interval.ms", 10, 60_000)?,
         broker_session: millis(s, "broker.session.timeout.ms", 100, 600_000)?,
+        leader_rebalance: boolean(s, "auto.leader.rebalance.enable")?,
+        leader_rebalance_interval: Duration::from_secs(s.number(
+            "leader.imbalance.check.interval.seconds",
+            1u64,
+            86_400,
+        )?),
+        leader_imbalance_percent: s.number("leader.imbalance.per.broker.percentage", 0, 100)?,
         replica_lag_max: millis(s, "replica.lag.time.max.ms", 100, 3_600_000)?,
         replica_fetch_wait: millis(s, "replica.fetch.wait.max.ms", 1, 60_000)?,
         scrub_interval: millis(s, "log.scrub.interval.ms", 0, 1 << 50)?,
@@ -491,6 +504,8 @@ mod tests {
             (&[("node.id", "4"), ("controller.quorum.voters", "1@a:1")], "not listed"),
             (&[("log.dirs", "/a,/b")], "one directory"),
             (&[("num.partitions", "0")], "from 1 to 100000"),
+            (&[("leader.imbalance.per.broker.percentage", "101")], "from 0 to 100"),
+            (&[("leader.imbalance.check.interval.seconds", "0")], "from 1 to 86400"),
             (&[("min.insync.replicas", "many")], "not a 32-bit integer"),
             (&[("num.partitions", "many")], "whole number"),
             (&[("quorum.heartbeat.interval.ms", "90")], "time-outs must grow"),

@@ -16,6 +16,7 @@
 //!
 //! # Invariants
 //! - Sequence numbers of `in_flight`, `appending`, `unwritten` are consecutive and end at `next_sequence`.
+//! - A shard hears with each event whether all that was loaded is committed ([`Output::is_settled`]).
 //! - A deferred answer is given as "yes" only at `committed_sequence >= its sequence`.
 //! - Every request is answered exactly once: `outstanding` holds those that are not.
 
@@ -98,6 +99,8 @@ pub struct EventLoop<S: CoordinatorShard> {
     limits: LoopLimits,
     next_sequence: u64,
     committed_sequence: u64,
+    /// Of the first record that was not in the log when it was loaded.
+    loaded_sequence: u64,
     high_watermark: i64,
     /// The offset after the last record known to be in the log.
     end_offset: i64,
@@ -122,6 +125,7 @@ impl<S: CoordinatorShard> EventLoop<S> {
             limits,
             next_sequence: 0,
             committed_sequence: 0,
+            loaded_sequence: 0,
             high_watermark: 0,
             end_offset: 0,
             unwritten: VecDeque::new(),
@@ -167,6 +171,7 @@ impl<S: CoordinatorShard> EventLoop<S> {
 
     /// The whole log was given to [`load`](Self::load): from here on requests are handled.
     pub fn loaded(&mut self, now: Now) {
+        self.loaded_sequence = self.next_sequence;
         self.run(now, |shard, out| shard.loaded(now, out));
     }
 
@@ -327,7 +332,7 @@ impl<S: CoordinatorShard> EventLoop<S> {
     }
 
     fn run(&mut self, now: Now, event: impl FnOnce(&mut S, &mut Output<S::Change, S::Response>)) {
-        let mut out = Output::default();
+        let mut out = Output { settled: self.committed_sequence >= self.loaded_sequence, ..Output::default() };
         event(&mut self.shard, &mut out);
         for change in out.changes {
             self.emit(S::encode(&change), Some(change));

@@ -54,6 +54,10 @@ pub enum ReadError {
 /// Every call names the leader epoch in which the coordinator was elected; a call in another epoch is refused, so that
 /// a replaced coordinator can neither write nor load.
 pub trait CoordinatorLog: Send + Sync + 'static {
+    /// Whether the leader may speak for the partition now: it leads in that epoch, and the controller or the followers have confirmed
+    /// it within the lease. A coordinator that was replaced without having heard of it tells nobody what it knows for longer.
+    fn stands(&self, partition: i32, leader_epoch: LeaderEpoch) -> bool;
+
     /// Appends one record batch (magic 2; base offset and leader epoch are set by the log). Resolves when the
     /// offsets are known and the batch is readable by [`read`](Self::read); commitment is told by the high watermark.
     fn append(

@@ -17,6 +17,8 @@ struct Partition {
     high_watermark: watch::Sender<i64>,
     /// While set, what is appended stays uncommitted.
     held: bool,
+    /// Nobody has confirmed the leader lately.
+    unconfirmed: bool,
     next_append: Option<AppendError>,
 }
 
@@ -42,11 +44,29 @@ impl MemoryLog {
             batches: Vec::new(),
             high_watermark: watch::Sender::new(0),
             held: false,
+            unconfirmed: false,
             next_append: None,
         });
         p.epoch = epoch;
         p.high_watermark = watch::Sender::new(p.end);
         p.held = false;
+        p.unconfirmed = false;
+    }
+
+    /// [`lead`](Self::lead), by a replica that knows a lower high watermark than the leader before it, and holds it.
+    pub fn lead_behind(&self, partition: i32, epoch: LeaderEpoch, high_watermark: i64) {
+        self.lead(partition, epoch);
+        if let Some(p) = self.partitions.lock().get_mut(&partition) {
+            p.high_watermark = watch::Sender::new(high_watermark);
+            p.held = true;
+        }
+    }
+
+    /// Confirms the leader, or nobody does any more.
+    pub fn confirm(&self, partition: i32, confirmed: bool) {
+        if let Some(p) = self.partitions.lock().get_mut(&partition) {
+            p.unconfirmed = !confirmed;
+        }
     }
 
     /// Stops, or lets go on, the high watermark.
@@ -80,6 +100,10 @@ impl MemoryLog {
 }
 
 impl CoordinatorLog for MemoryLog {
+    fn stands(&self, partition: i32, epoch: LeaderEpoch) -> bool {
+        self.partitions.lock().get(&partition).is_some_and(|p| p.epoch == epoch && !p.unconfirmed)
+    }
+
     async fn append(&self, partition: i32, epoch: LeaderEpoch, batch: Bytes) -> Result<Appended, AppendError> {
         let mut partitions = self.partitions.lock();
         let p = partitions.get_mut(&partition).filter(|p| p.epoch == epoch).ok_or(AppendError::NotLeader)?;

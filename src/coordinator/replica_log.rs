@@ -37,6 +37,10 @@ fn read_error(error: ReplicaError) -> ReadError {
 }
 
 impl CoordinatorLog for ReplicaLog {
+    fn stands(&self, partition: i32, leader_epoch: LeaderEpoch) -> bool {
+        self.partition(partition).is_some_and(|partition| partition.stands_in(leader_epoch))
+    }
+
     async fn append(&self, partition: i32, leader_epoch: LeaderEpoch, batch: Bytes) -> Result<Appended, AppendError> {
         let partition = self.partition(partition).ok_or(AppendError::NotLeader)?;
         let how = AppendRequest {

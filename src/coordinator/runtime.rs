@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | not led (no task) | NOT_COORDINATOR | [`CoordinatorRuntime::elected`] → loading |
 //! | loading | COORDINATOR_LOAD_IN_PROGRESS | end of log reached → active; unreadable record → failed; resigned, or the log says "not leader" → not led |
-//! | active | the shard's | append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
+//! | active | the shard's; to readers NOT_COORDINATOR while nobody confirms that this broker leads ([`CoordinatorLog::stands`]) | append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
 //! | failed | COORDINATOR_NOT_AVAILABLE | a new election: another version of this broker may be able to read the record |
 //!
 //! The task owns the [`EventLoop`]; requests reach it through one bounded queue, in which callers wait for room.
@@ -380,6 +380,10 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
     }
 
     fn handle(&mut self, event_loop: &mut EventLoop<S>, command: Command<S>) {
+        if S::only_reads(&command.request) && !self.log.stands(self.partition, self.epoch) {
+            let _ = command.reply.send(Err(CoordinatorError::NotCoordinator));
+            return;
+        }
         let id = self.next_request;
         self.next_request += 1;
         self.waiting.insert(id, command.reply);
@@ -551,6 +555,42 @@ mod tests {
         assert_eq!(fetch(&runtime).await, Ok(-1), "written, not committed");
         runtime.resigned(0);
         assert_eq!(waiting.await.unwrap(), Err(CoordinatorError::NotCoordinator));
+    }
+
+    /// Its high watermark is what it last heard of, and an offset above that was acknowledged: it would have gone back.
+    #[tokio::test]
+    async fn a_new_coordinator_told_an_older_offset_than_the_one_before_had_acknowledged() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        runtime.request(0, commit(1)).await.unwrap();
+        let first = log.bounds(0, LeaderEpoch(1)).await.unwrap().end;
+        runtime.request(0, commit(2)).await.unwrap();
+        log.lead_behind(0, LeaderEpoch(2), first);
+        runtime.elected(&log, 0, LeaderEpoch(2));
+        let fetching = tokio::spawn({
+            let runtime = runtime.clone();
+            async move { fetch(&runtime).await }
+        });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        log.hold_high_watermark(0, false);
+        assert_eq!(fetching.await.unwrap(), Ok(2));
+    }
+
+    /// Another one is elected where this node cannot hear of it, and what it acknowledges is not known here.
+    #[tokio::test]
+    async fn a_coordinator_that_nobody_confirms_told_what_it_knew() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        log.confirm(0, false);
+        assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
+        log.confirm(0, true);
+        assert_eq!(fetch(&runtime).await, Ok(-1));
     }
 
     #[tokio::test]

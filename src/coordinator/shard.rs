@@ -68,11 +68,12 @@ pub struct Answer<R> {
 pub struct Output<C, R> {
     pub(super) changes: Vec<C>,
     pub(super) answers: Vec<(RequestId, Result<R, CoordinatorError>, When)>,
+    pub(super) settled: bool,
 }
 
 impl<C, R> Default for Output<C, R> {
     fn default() -> Self {
-        Self { changes: Vec::new(), answers: Vec::new() }
+        Self { changes: Vec::new(), answers: Vec::new(), settled: true }
     }
 }
 
@@ -103,6 +104,12 @@ impl<C, R> Output<C, R> {
         self.answers.push((request, Ok(response), When::Committed));
     }
 
+    /// Whether everything that the log held when it was loaded is known to be committed. Before that, what seems not to be may have
+    /// been acknowledged by the coordinator before this one, whose high watermark was further on (as in KIP-207).
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// How many changes this event made so far.
     pub fn written(&self) -> usize {
         self.changes.len()
@@ -120,6 +127,10 @@ pub trait CoordinatorShard: Send + 'static {
     type Response: Send + 'static;
     /// One record, decoded.
     type Change: Send + 'static;
+
+    /// Whether a request is answered from what this coordinator knows alone. (Whatever writes waits for the followers, who would
+    /// refuse a coordinator that was replaced.)
+    fn only_reads(request: &Self::Request) -> bool;
 
     /// The bytes of a change. Total: a shard never makes a change that cannot be written.
     fn encode(change: &Self::Change) -> CoordinatorRecord;

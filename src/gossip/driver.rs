@@ -239,6 +239,7 @@ impl<S: DatagramSocket> Driver<S> {
         while let Some(event) = self.swim.pop_event() {
             let GossipEvent { node_id, incarnation, liveness, .. } = event;
             tracing::info!(node = node_id.0, %incarnation, liveness = liveness.as_str(), "gossip");
+            counter!("rookery_gossip_changes_total", "liveness" => liveness.as_str()).increment(1);
             if self.events.try_send(event).is_err() {
                 counter!("rookery_gossip_dropped_events_total").increment(1);
             }

@@ -16,6 +16,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod endpoints;
 mod errors;
 mod fetch;
@@ -128,6 +129,7 @@ impl Handlers {
             RequestKind::DescribeConfigs(r) => describe_configs::handle(self, &r).into(),
             RequestKind::DescribeGroups(r) => describe_groups::handle(self, version, r).await.into(),
             RequestKind::DescribeTopicPartitions(r) => describe_topic_partitions::handle(self, &r).into(),
+            RequestKind::ElectLeaders(r) => elect_leaders::handle(self, version, r).await.into(),
             RequestKind::Fetch(r) => fetch::handle(self, context, r).await.into(),
             RequestKind::FindCoordinator(r) => find_coordinator::handle(self, connection, version, r).await.into(),
             RequestKind::Heartbeat(r) => heartbeat::handle(self, r).await.into(),

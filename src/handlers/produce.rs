@@ -7,7 +7,7 @@
 use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
 use crate::net::Handled;
-use crate::replica::{AppendOutcome, AppendRequest, ReplicaError, RequiredAcks};
+use crate::replica::{AppendOutcome, AppendRequest, NamedTopic, ReplicaError, RequiredAcks};
 use crate::storage::{AppendInfo, AppendOrigin};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -65,14 +65,19 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let found = find(&image, context.version, &topic).cloned();
+        let named = named(context.version, &topic);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let index = data.index;
             let appended = match (&acks, &found) {
                 (Err(error), _) => Err(Refusal::from(error.clone())),
-                (_, None) if context.version >= TOPIC_IDS_FROM => Err(ErrorCode::UnknownTopicId.into()),
-                (_, None) => Err(ErrorCode::UnknownTopicOrPartition.into()),
-                (Ok(acks), Some(known)) => append(handlers, &image, context.version, known, *acks, data),
+                (_, None) => {
+                    let by_id = context.version >= TOPIC_IDS_FROM;
+                    let code = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+                    without_replica(handlers, &named, &data, ReplicaError::UnknownTopicOrPartition);
+                    Err(code.into())
+                }
+                (Ok(acks), Some(known)) => append(handlers, &image, context.version, (known, &named), *acks, data),
             };
             partitions.push((index, appended));
         }
@@ -127,11 +132,33 @@ fn find<'a>(
     }
 }
 
+fn named(version: i16, topic: &TopicProduceData) -> NamedTopic {
+    if version >= TOPIC_IDS_FROM {
+        NamedTopic::Id(TopicId(topic.topic_id))
+    } else {
+        NamedTopic::Name(topic.name.as_str().into())
+    }
+}
+
+/// There is nobody here to ask, for now: the client has seen newer metadata than this broker, or older.
+fn without_replica(
+    handlers: &Handlers,
+    topic: &NamedTopic,
+    data: &PartitionProduceData,
+    error: ReplicaError,
+) -> Refusal {
+    if let Some(records) = &data.records {
+        let batch = records.clone().into_bytes();
+        handlers.replicas.refused_without_replica(topic.clone(), data.index, &batch, error.clone());
+    }
+    error.into()
+}
+
 fn append(
     handlers: &Handlers,
     image: &MetadataImage,
     version: i16,
-    topic: &TopicImage,
+    (topic, named): (&TopicImage, &NamedTopic),
     acks: RequiredAcks,
     data: PartitionProduceData,
 ) -> Appended {
@@ -140,10 +167,12 @@ fn append(
         return Err(ErrorCode::InvalidTopicException.into());
     }
     if topic.partition(data.index).is_none() {
-        return Err(ErrorCode::UnknownTopicOrPartition.into());
+        return Err(without_replica(handlers, named, &data, ReplicaError::UnknownTopicOrPartition));
     }
     let id = TopicIdPartition { topic_id: topic.id, partition: data.index };
-    let partition = handlers.replicas.partition(id).ok_or(ReplicaError::NotLeaderOrFollower)?;
+    let Some(partition) = handlers.replicas.partition(id) else {
+        return Err(without_replica(handlers, named, &data, ReplicaError::NotLeaderOrFollower));
+    };
     let configs = &handlers.broker.config.topic_configs;
     let timestamp_type = match configs.text(image, &topic.name, "message.timestamp.type") {
         "LogAppendTime" => TimestampType::LogAppendTime,

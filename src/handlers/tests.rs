@@ -6,7 +6,10 @@ use crate::broker::{ControllerChannel, Departures, Metadata, ProducerIds, Regist
 use crate::config::{ServerConfig, Settings};
 use crate::coordinator::GroupElections;
 use crate::coordinator::group::GroupConfig;
-use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool};
+use crate::peer::{
+    AddressBook, ClosedReason, Direction, Lane, LocalIdentity, PeerConfig, PeerEvent, PeerEvents, PeerIdentity,
+    PeerPool,
+};
 use crate::replica::testing::*;
 use crate::storage::MemoryStore;
 use futures_util::future::{pending, ready};
@@ -16,35 +19,41 @@ use rookery_protocol::error::ErrorCode;
 use rookery_protocol::messages::{
     self as wire, ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeTopicPartitionsRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, Request, SyncGroupRequest, request_frame,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, Request, SyncGroupRequest,
+    request_frame,
 };
 use rookery_protocol::versions::APIS;
 use rookery_raft::controller::{
-    ControllerError, ControllerRequest, ControllerResponse, TopicCreated, TopicDeleted, TopicRef,
+    ControllerError, ControllerRequest, ControllerResponse, ElectedLeader, ElectionRequest, TopicCreated, TopicDeleted,
+    TopicRef,
 };
 use rookery_raft::delta::MetadataPublisher;
-use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId};
+use rookery_raft::ids::{
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId, TopicId, TopicPartition,
+};
 use rookery_raft::image::MetadataImage;
 use rookery_raft::record::MetadataRecord;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 // Far above anything that should happen: a test that waits this long has failed.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Metadata that stands, and a controller that does what it is asked without a word in any log.
-struct Standing(Arc<MetadataImage>);
+struct Standing(watch::Sender<Arc<MetadataImage>>);
 
 impl Metadata for Standing {
     fn image(&self) -> Arc<MetadataImage> {
-        self.0.clone()
+        self.0.borrow().clone()
     }
     fn images(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        watch::Sender::new(self.image()).subscribe()
+        self.0.subscribe()
     }
     fn applied(&self, _: MetadataOffset) -> BoxFuture<'static, ()> {
         ready(()).boxed()
@@ -57,7 +66,7 @@ impl Metadata for Standing {
     }
     fn controller_was_wrong(&self, _: NodeId) {}
     fn cluster_id(&self) -> Option<ClusterId> {
-        self.0.cluster.cluster_id()
+        self.image().cluster.cluster_id()
     }
     fn submit(&self, request: ControllerRequest) -> BoxFuture<'static, Result<ControllerResponse, ControllerError>> {
         let answer = match request {
@@ -69,6 +78,12 @@ impl Metadata for Standing {
             }
             ControllerRequest::IncrementalAlterConfigs(request) => {
                 ControllerResponse::AlterConfigs(request.resources.iter().map(|_| Ok(())).collect())
+            }
+            ControllerRequest::ElectLeaders(request) => {
+                let all = || vec![TopicPartition { topic: "t".into(), partition: 0 }];
+                let partitions = request.partitions.unwrap_or_else(all).into_iter();
+                let unclean = request.election == ElectionRequest::Unclean;
+                ControllerResponse::ElectLeaders(partitions.map(|p| (p.clone(), elected(&p, unclean))).collect())
             }
             ControllerRequest::AllocateProducerIds { .. } => ControllerResponse::ProducerIds { first: 7, count: 100 },
             other => panic!("a handler asked for {other:?}"),
@@ -88,16 +103,34 @@ fn deleted(topic: &TopicRef) -> Result<TopicDeleted, ControllerError> {
     }
 }
 
+/// Partition 0 has no leader, nobody can lead 1, the first replica of 2 is away, 3 is well; there is nothing else.
+fn elected(of: &TopicPartition, unclean: bool) -> Result<ElectedLeader, ControllerError> {
+    match (&*of.topic, of.partition) {
+        ("t", 0) => Ok(ElectedLeader { leader: ME, unclean }),
+        ("t", 1) => Err(ControllerError::EligibleLeadersNotAvailable),
+        ("t", 2) => Err(ControllerError::PreferredLeaderNotAvailable),
+        ("t", 3) => Err(ControllerError::ElectionNotNeeded),
+        ("t", 4) => Err(ControllerError::NotReady("later".to_owned())),
+        _ => Err(ControllerError::UnknownTopicOrPartition),
+    }
+}
+
 /// A broker with the topics `t` and `__consumer_offsets`, one partition each, which it leads.
 struct Fixture {
     handlers: Handlers,
     connection: Arc<ConnectionInfo>,
+    departures: Arc<Departures>,
     answered: Mutex<BTreeSet<(i16, i16)>>,
     _stop: DropGuard,
 }
 
 impl Fixture {
     fn start() -> Self {
+        Self::start_with(vec![])
+    }
+
+    /// With more in the metadata.
+    fn start_with(more: Vec<MetadataRecord>) -> Self {
         let (store, mut log) = (store(), Log::new());
         let replicas = start(&store);
         let groups = GroupConfig { initial_rebalance_delay: Duration::ZERO, ..GroupConfig::default() };
@@ -111,6 +144,7 @@ impl Fixture {
             vec![MetadataRecord::UnfenceBroker { id: ME, epoch: BrokerEpoch(1) }],
             alone("t", TOPIC),
             alone("__consumer_offsets", OTHER_TOPIC),
+            more,
         ] {
             let delta = log.entry(&records);
             replicas.on_metadata_update(&delta, &log.0);
@@ -125,16 +159,18 @@ impl Fixture {
         });
         let (book, events) = (AddressBook::new(), PeerEvents::new());
         let pool = PeerPool::new(identity, book, PeerConfig::default(), events, Arc::new(|| 0.5));
-        let metadata = Arc::new(Standing(log.0));
+        let metadata = Arc::new(Standing(watch::Sender::new(log.0)));
         let channel = ControllerChannel::new(ME, metadata.clone(), pool);
         let (_, registration) = watch::channel(Some(Registration { id: ME, epoch: BrokerEpoch(1) }));
         let producer_ids = ProducerIds::new(channel.clone(), registration);
         let config = Arc::new(ServerConfig::new(Settings::default()).expect("the defaults are sound"));
-        let broker = Broker::new(config, metadata, channel, producer_ids, Departures::new());
+        let departures = Departures::new();
+        let broker = Broker::new(config, metadata, channel, producer_ids, departures.clone());
         let peer = "127.0.0.1:1".parse().expect("an address");
         Self {
             handlers: Handlers::new(broker, replicas, groups),
             connection: Arc::new(ConnectionInfo { id: 1, peer, listener: "PLAINTEXT".into() }),
+            departures,
             answered: Mutex::default(),
             _stop: stop.drop_guard(),
         }
@@ -170,6 +206,84 @@ impl Fixture {
         self.ask(version, &R::default()).await;
         self.ask(version, request).await.expect("an answer")
     }
+}
+
+/// KIP-951: the client goes to the leader at once, and need not ask where it is.
+#[tokio::test]
+async fn who_asks_the_wrong_broker_is_told_the_right_one() {
+    let (id, epoch) = (TopicId(Uuid::from_u128(9)), BrokerEpoch(2));
+    let mut more = vec![registration(OTHER, epoch.0), MetadataRecord::UnfenceBroker { id: OTHER, epoch }];
+    more.extend(topic("elsewhere", id, OTHER));
+    let f = Fixture::start_with(more);
+    let refused = ErrorCode::NotLeaderOrFollower.code();
+    for version in 3..=13 {
+        let records = Some(Records::from(batch(&[1000])));
+        let partition = wire::produce::PartitionProduceData { index: 0, records };
+        let topic = wire::produce::TopicProduceData {
+            name: "elsewhere".into(),
+            topic_id: id.0,
+            partition_data: vec![partition],
+        };
+        let request = ProduceRequest { acks: -1, timeout_ms: 5000, topic_data: vec![topic], ..Default::default() };
+        let answer = f.ask(version, &request).await.expect("an answer");
+        let of_partition = &answer.responses[0].partition_responses[0];
+        let leader = (of_partition.current_leader.leader_id, of_partition.current_leader.leader_epoch);
+        let told = answer.node_endpoints.iter().map(|e| (e.node_id, e.host.to_string())).collect::<Vec<_>>();
+        let expected =
+            if version >= 10 { ((OTHER.0, 0), vec![(OTHER.0, "host-2".to_owned())]) } else { ((-1, -1), vec![]) };
+        assert_eq!((of_partition.error_code, (leader, told)), (refused, expected), "Produce {version}");
+    }
+    for version in 4..=18 {
+        let partition = wire::fetch::FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() };
+        let topic = wire::fetch::FetchTopic { topic: "elsewhere".into(), topic_id: id.0, partitions: vec![partition] };
+        let request = FetchRequest { max_wait_ms: 100, min_bytes: 1, topics: vec![topic], ..Default::default() };
+        let answer = f.ask(version, &request).await.expect("an answer");
+        let of_partition = &answer.responses[0].partitions[0];
+        let leader = (of_partition.current_leader.leader_id, of_partition.current_leader.leader_epoch);
+        let told = answer.node_endpoints.iter().map(|e| (e.node_id, e.host.to_string())).collect::<Vec<_>>();
+        let leader_expected = if version >= 12 { (OTHER.0, 0) } else { (-1, -1) };
+        let told_expected = if version >= 16 { vec![(OTHER.0, "host-2".to_owned())] } else { vec![] };
+        assert_eq!(
+            (of_partition.error_code, leader, told),
+            (refused, leader_expected, told_expected),
+            "Fetch {version}"
+        );
+    }
+}
+
+/// What comes behind it on the same connection waits as well: for that long, and not once more.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_names_a_leader_in_doubt_is_held_for_two_seconds_at_most() {
+    let f = Fixture::start();
+    let (connections, heard) = broadcast::channel(4);
+    tokio::spawn(f.departures.clone().follow(heard, CancellationToken::new()));
+    let mut doubts = f.departures.changes();
+    let me = PeerIdentity {
+        cluster_id: None,
+        node_id: ME,
+        directory_id: DirectoryId::NONE,
+        incarnation: IncarnationId::NONE,
+        broker_epoch: BrokerEpoch(1),
+    };
+    let began = Instant::now();
+    let lost = PeerEvent::Closed {
+        peer: me,
+        lane: Lane::Control,
+        direction: Direction::Inbound,
+        reason: ClosedReason::Lost,
+        at: began,
+    };
+    connections.send(lost).expect("it follows");
+    doubts.changed().await.expect("it doubts");
+    let named = wire::metadata::MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![named]), ..Default::default() };
+    let mut took = Vec::new();
+    for _ in 0..2 {
+        f.ask(12, &request).await.expect("an answer");
+        took.push(began.elapsed());
+    }
+    let bound = Duration::from_secs(2);
+    assert!(took[0] >= bound && took.iter().all(|at| *at < bound + Duration::from_millis(100)), "{took:?}");
 }
 
 async fn commit_on(store: Arc<MemoryStore>) {
@@ -311,6 +425,40 @@ async fn data(f: &Fixture, key: ApiKey, version: i16) {
             let invalid = ErrorCode::InvalidRequest.code();
             let codes: Vec<_> = answer.responses.iter().map(|r| (r.resource_type, r.error_code)).collect();
             assert_eq!(codes, [(2, invalid), (2, invalid), (2, invalid), (77, invalid), (2, OK)]);
+        }
+        ApiKey::ElectLeaders => {
+            let topic =
+                |topic: &str, partitions| wire::elect_leaders::TopicPartitions { topic: topic.into(), partitions };
+            let topics = vec![topic("t", vec![0, 1, 2, 3, 4]), topic("u", vec![0])];
+            let mut request = ElectLeadersRequest { topic_partitions: Some(topics), ..Default::default() };
+            let codes = |answer: &wire::ElectLeadersResponse| -> Vec<(SmolStr, Vec<i16>)> {
+                let of =
+                    |results: &[wire::elect_leaders::PartitionResult]| results.iter().map(|r| r.error_code).collect();
+                answer.replica_election_results.iter().map(|t| (t.topic.clone(), of(&t.partition_result))).collect()
+            };
+            use ErrorCode as E;
+            let errors = [
+                E::None,
+                E::EligibleLeadersNotAvailable,
+                E::PreferredLeaderNotAvailable,
+                E::ElectionNotNeeded,
+                E::RequestTimedOut,
+            ];
+            let of_t = errors.map(ErrorCode::code).to_vec();
+            let expected = vec![("t".into(), of_t), ("u".into(), vec![E::UnknownTopicOrPartition.code()])];
+            let answer = f.ask_both(version, &request).await;
+            assert_eq!((answer.error_code, codes(&answer)), (OK, expected.clone()));
+            let first = &answer.replica_election_results[0].partition_result;
+            assert!(first[0].error_message.is_none() && first[1].error_message.is_some());
+            let all = ElectLeadersRequest { topic_partitions: None, ..request.clone() };
+            assert_eq!(codes(&f.ask(version, &all).await.expect("an answer")), [("t".into(), vec![OK])]);
+            if version >= 1 {
+                request.election_type = 1;
+                assert_eq!(codes(&f.ask(version, &request).await.expect("an answer")), expected);
+                request.election_type = 2;
+                let answer = f.ask(version, &request).await.expect("an answer");
+                assert_eq!((answer.error_code, codes(&answer)), (E::InvalidRequest.code(), vec![]));
+            }
         }
         ApiKey::DescribeCluster => {
             assert_eq!(f.ask_both(version, &DescribeClusterRequest::default()).await.brokers.len(), 1);

@@ -143,15 +143,23 @@ impl Partition {
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ReplicaError> {
         let now = self.context.clock.now();
-        let log = {
+        let (log, leader_epoch) = {
             let role = self.role.read();
             self.check_leads(&role, current_leader_epoch, now)?;
-            Arc::clone(&role.log)
+            (Arc::clone(&role.log), role.leader_epoch)
         };
-        let (high_watermark, epoch_start) = {
-            let epoch_start = self.with_leader(|term| term.epoch_start_offset());
-            (self.high_watermark(), epoch_start.ok_or(ReplicaError::NotLeaderOrFollower)?)
-        };
+        let found = self.find_offset_in(&log, spec)?;
+        // The high watermark, or what was read, may have been a follower's by then, and less than was told before.
+        match self.role() {
+            (Role::Leader, epoch) if epoch == leader_epoch => Ok(found),
+            _ => Err(ReplicaError::NotLeaderOrFollower),
+        }
+    }
+
+    fn find_offset_in(&self, log: &PartitionLog, spec: OffsetSpec) -> Result<FoundOffset, ReplicaError> {
+        let epoch_start = self.with_leader(|term| term.epoch_start_offset());
+        let (epoch_start, high_watermark) =
+            (epoch_start.ok_or(ReplicaError::NotLeaderOrFollower)?, self.high_watermark());
         let offsets = log.offsets();
         let at = |offset: i64| FoundOffset {
             offset,
@@ -172,9 +180,9 @@ impl Partition {
         }
         match spec {
             OffsetSpec::Latest => Ok(at(high_watermark)),
-            OffsetSpec::Timestamp(ms) => first_record_reaching(&log, ms, offsets.log_start..high_watermark),
+            OffsetSpec::Timestamp(ms) => first_record_reaching(log, ms, offsets.log_start..high_watermark),
             _ => match log.find_batch_of_max_timestamp(high_watermark)? {
-                Some(batch) => record_in(&log, parsed(batch)?, spec, offsets.log_start),
+                Some(batch) => record_in(log, parsed(batch)?, spec, offsets.log_start),
                 None => Ok(FoundOffset::NONE),
             },
         }
@@ -250,9 +258,11 @@ fn record_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::message::FetchPartition;
     use crate::replica::testing::*;
     use crate::replica::{AppendOutcome, ReplicaManager};
     use crate::storage::MemoryStore;
+    use rookery_raft::ids::BrokerEpoch;
 
     fn append_at(manager: &ReplicaManager, timestamps: &[i64]) -> AppendOutcome {
         let partition = manager.partition(P).expect("a replica");
@@ -309,6 +319,35 @@ mod tests {
         assert_eq!(find(OffsetSpec::Earliest).await, found(2, -1, 0));
         assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(2, 2000, 0));
         assert_eq!(find(OffsetSpec::Timestamp(2600)).await, found(3, 4000, 0), "3000 is deleted");
+    }
+
+    /// KIP-207: the leader before it may have told a higher end, and earlier records found by time.
+    #[tokio::test]
+    async fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
+        let (store, mut log) = (store(), Log::new());
+        let manager = start(&store);
+        log.register(&manager, 1);
+        log.tell(&manager, &topic("t", TOPIC, ME));
+        append_at(&manager, &[1000]);
+        store.commit();
+        log.tell(&manager, &[change_of(1, ME)]);
+        let find = |spec| manager.find_offset(P, ANY, spec);
+        for spec in [OffsetSpec::Latest, OffsetSpec::Timestamp(0), OffsetSpec::MaxTimestamp] {
+            assert_eq!(find(spec).await, Err(ReplicaError::OffsetNotAvailable), "{spec:?}");
+        }
+        assert_eq!(find(OffsetSpec::Earliest).await, found(0, -1, 0));
+        let asked = FetchPartition {
+            id: P,
+            leader_epoch: LeaderEpoch(1),
+            wanted: 1,
+            synced: 1,
+            last_fetched_epoch: LeaderEpoch(0),
+            log_start: 0,
+            max_bytes: 1,
+        };
+        manager.partition(P).expect("a replica").follower_fetch(OTHER, BrokerEpoch(2), &asked).expect("it follows");
+        assert_eq!(find(OffsetSpec::Latest).await, found(1, -1, 1));
+        assert_eq!(find(OffsetSpec::Timestamp(0)).await, found(0, 1000, 0));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! | state | left by | to |
 //! |---|---|---|
 //! | `Committed` | a follower caught up, or fell behind | `PendingExpand`, `PendingShrink` |
+//! | `Committed` | the leader was elected uncleanly, and leads (KIP-704) | `PendingRecovery` |
 //! | `Pending*` | a newer registration arrives in a metadata delta | `Committed` (what the registration says) |
 //! | `Pending*` | the controller refused for good (see [`crate::replica::alter_partition`]) | `Committed` (as before) |
 //!
@@ -39,13 +40,21 @@ pub enum IsrState {
         /// Who is to leave.
         removing: BTreeSet<NodeId>,
     },
+    /// The same set, to say that its leader has recovered.
+    PendingRecovery {
+        /// The committed set.
+        isr: BTreeSet<NodeId>,
+    },
 }
 
 impl IsrState {
     /// The set of the last committed registration.
     pub fn committed(&self) -> &BTreeSet<NodeId> {
         match self {
-            Self::Committed { isr } | Self::PendingExpand { isr, .. } | Self::PendingShrink { isr, .. } => isr,
+            Self::Committed { isr }
+            | Self::PendingExpand { isr, .. }
+            | Self::PendingShrink { isr, .. }
+            | Self::PendingRecovery { isr } => isr,
         }
     }
 
@@ -70,7 +79,7 @@ impl IsrState {
     /// How many replicas are in sync whatever becomes of the proposal: what min.insync.replicas is compared with.
     pub fn minimal_len(&self) -> usize {
         match self {
-            Self::Committed { isr } | Self::PendingExpand { isr, .. } => isr.len(),
+            Self::Committed { isr } | Self::PendingExpand { isr, .. } | Self::PendingRecovery { isr } => isr.len(),
             Self::PendingShrink { isr, removing } => isr.difference(removing).count(),
         }
     }
@@ -84,7 +93,7 @@ impl IsrState {
     pub fn proposed(&self) -> Option<BTreeSet<NodeId>> {
         match self {
             Self::Committed { .. } => None,
-            Self::PendingExpand { .. } => Some(self.maximal()),
+            Self::PendingExpand { .. } | Self::PendingRecovery { .. } => Some(self.maximal()),
             Self::PendingShrink { isr, removing } => Some(isr.difference(removing).copied().collect()),
         }
     }

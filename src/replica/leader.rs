@@ -13,6 +13,8 @@
 //! * **A follower joins the ISR** once it fetched in this leader epoch, its synced offset has reached the high watermark
 //!   and the start of this leader epoch (before that the high watermark itself may be stale), and the metadata knows its
 //!   broker epoch as unfenced and not shutting down (KIP-841, KIP-903).
+//! * **A leader that was elected uncleanly** says that it has recovered as soon as it leads: what is in its log is the truth then, and
+//!   there is nothing to repair. Until that is committed nobody else joins.
 //! * **It is to leave** when for `replica.lag.time.max` it never had synced everything the leader had at its previous
 //!   fetch.
 //!
@@ -43,6 +45,8 @@ pub struct PartitionState {
     pub isr: BTreeSet<NodeId>,
     /// `min.insync.replicas` of the topic, as configured; the effective one is bounded by the replicas.
     pub min_insync_replicas: usize,
+    /// Its leader was elected uncleanly, and has not said yet that it has recovered (KIP-704).
+    pub recovering: bool,
 }
 
 /// What the metadata says about the broker of a follower.
@@ -135,6 +139,7 @@ pub struct LeaderState {
     followers: BTreeMap<NodeId, FollowerReplica>,
     isr: IsrState,
     min_insync_replicas: usize,
+    recovering: bool,
     lag_max: Duration,
     /// After a refusal no proposal is made before this.
     propose_not_before: Duration,
@@ -165,6 +170,7 @@ impl LeaderState {
             followers,
             isr: IsrState::Committed { isr: state.isr.clone() },
             min_insync_replicas: state.min_insync_replicas,
+            recovering: state.recovering,
             lag_max,
             propose_not_before: Duration::ZERO,
         }
@@ -182,6 +188,7 @@ impl LeaderState {
         debug_assert_eq!(state.leader_epoch, self.leader_epoch, "a new leader epoch is a new LeaderState");
         self.partition_epoch = state.partition_epoch;
         self.min_insync_replicas = state.min_insync_replicas;
+        self.recovering = state.recovering;
         self.followers.retain(|id, _| state.replicas.contains(id));
         for id in state.replicas.iter().filter(|id| **id != self.node) {
             let view = brokers.get(id).copied();
@@ -307,10 +314,14 @@ impl LeaderState {
         synced.is_some_and(|synced| high_watermark.advance(synced))
     }
 
-    /// Proposes one caught-up follower, lowest id first; the state is pending from now on.
+    /// Says that it has recovered, or else proposes one caught-up follower, lowest id first; the state is pending from now on.
     pub fn propose_expand(&mut self, high_watermark: HighWatermark, now: Duration) -> Option<IsrProposal> {
         if self.isr.is_pending() || now < self.propose_not_before {
             return None;
+        }
+        if self.recovering {
+            self.isr = IsrState::PendingRecovery { isr: self.isr.committed().clone() };
+            return self.proposal();
         }
         let floor = high_watermark.offset().max(self.epoch_start_offset);
         let (adding, life) = self.followers.iter().find_map(|(id, follower)| {
@@ -421,6 +432,7 @@ mod tests {
             replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
             isr: isr.iter().copied().map(NodeId).collect(),
             min_insync_replicas: min,
+            recovering: false,
         }
     }
 
@@ -470,6 +482,21 @@ mod tests {
         leader.follower_fetched(NodeId(3), 5, 5, 5, at(3));
         assert!(leader.advance(&mut hw, 5, 5, at(3)));
         assert_eq!(hw.offset(), 5);
+    }
+
+    /// It said so only when somebody joined: a sole replica that was elected uncleanly never did.
+    #[test]
+    fn a_leader_elected_uncleanly_never_said_that_it_had_recovered() {
+        let unclean = PartitionState { recovering: true, ..state(&[1], 1) };
+        let mut leader = LeaderState::new(ME, &unclean, &brokers(), 0, at(0), LAG);
+        let mut hw = HighWatermark::default();
+        leader.follower_fetched(NodeId(3), 5, 5, 5, at(1));
+        let proposal = leader.propose_expand(hw, at(1)).expect("it leads");
+        assert_eq!(proposal.isr, [ME], "nobody joins before that is committed");
+        assert!(leader.advance(&mut hw, 5, 5, at(1)), "the set is the same meanwhile");
+        assert_eq!((leader.isr().minimal_len(), leader.isr().in_maximal(NodeId(1))), (1, true));
+        leader.update(&PartitionState { partition_epoch: PartitionEpoch(8), ..state(&[1], 1) }, &brokers(), at(2));
+        assert_eq!(leader.propose_expand(hw, at(2)).expect("3 is caught up").isr.len(), 2);
     }
 
     /// Its disk hangs, or is full: waiting `replica.lag.time.max` for it would undo that it was taken out.

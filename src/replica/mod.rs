@@ -56,6 +56,7 @@ pub use fetch_task::{KIND_FETCH, KIND_PROGRESS};
 pub use isr_task::IsrChannel;
 pub use partition::{Clock, Partition, ReplicaConfig};
 pub use partition_leader::{AppendOutcome, AppendRequest, RequiredAcks};
+pub use refused::NamedTopic;
 pub use replica_lane::ReplicaLane;
 pub use replica_manager::repair::{DamageCounts, KIND_BATCH};
 pub use replica_manager::scrub::{ScrubConfig, ScrubStatus};

@@ -32,8 +32,9 @@
 //! * The high watermark is below or at every synced end that [`LeaderState`] counts; see there.
 //! * In one leader epoch, and one open of the store, a leader's log only grows. A term that was resigned is never taken
 //!   up again, also not by another open of the same store (architecture, invariant 5).
-//! * A waiter of an append is completed by the high watermark, by a committed ISR below min.insync.replicas, or by the
-//!   end of the leadership: never left behind.
+//! * A waiter of an append is completed by the high watermark, by a committed ISR below min.insync.replicas (whichever of the two
+//!   changed), or by the end of the leadership: never left behind. The ISR and min.insync.replicas change only under `role` for
+//!   writing, so an append that looked at them before has its waiter in the purgatory by then.
 
 use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
@@ -383,13 +384,15 @@ impl Partition {
             return Ok(Applied::Waits);
         }
         if state.leader == self.context.node {
-            if same_term && role.role == Role::Leader {
-                drop(role);
+            let applied = if same_term && role.role == Role::Leader {
                 self.update_term(state, brokers, now);
-                return Ok(Applied::StillLeader);
-            }
-            let applied = self.become_leader(&mut role, state, brokers, now)?;
+                Applied::StillLeader
+            } else {
+                self.become_leader(&mut role, state, brokers, now)?
+            };
+            let waiting = self.waiting_in_vain();
             drop(role);
+            waiting.fail(&ReplicaError::NotEnoughReplicasAfterAppend, &self.refused);
             self.advance_now();
             return Ok(applied);
         }
@@ -437,31 +440,30 @@ impl Partition {
 
     /// Another registration of the term we lead.
     fn update_term(&self, state: &PartitionState, brokers: &BTreeMap<NodeId, BrokerView>, now: Duration) {
-        let under_min = {
-            let mut replication = self.replication.lock();
-            let Some(term) = replication.leading.as_mut().filter(|term| term.leader_epoch() == state.leader_epoch)
-            else {
-                return;
-            };
+        let mut replication = self.replication.lock();
+        if let Some(term) = replication.leading.as_mut().filter(|term| term.leader_epoch() == state.leader_epoch) {
             term.update(state, brokers, now);
-            term.is_under_min_isr()
-        };
-        self.advance_now();
-        if under_min {
-            let waiting = Waiting { produces: self.produces.lock().drain(), fetches: Vec::new() };
-            waiting.fail(&ReplicaError::NotEnoughReplicasAfterAppend, &self.refused);
         }
     }
 
     /// What the metadata says of some brokers, or of `min.insync.replicas`, changed without a change of the registration.
     pub fn update_metadata(&self, brokers: &BTreeMap<NodeId, BrokerView>, min_insync_replicas: usize) {
+        let role = self.role.write();
         if let Some(term) = self.replication.lock().leading.as_mut() {
             term.update_brokers(brokers);
             term.set_min_insync_replicas(min_insync_replicas);
-        } else {
-            return;
         }
+        let waiting = self.waiting_in_vain();
+        drop(role);
+        waiting.fail(&ReplicaError::NotEnoughReplicasAfterAppend, &self.refused);
         self.advance_now();
+    }
+
+    /// Who waits although too few replicas are in sync. Caller holds `role` for writing.
+    fn waiting_in_vain(&self) -> Waiting {
+        let under_min = self.with_leader(LeaderState::is_under_min_isr).unwrap_or(false);
+        let produces = if under_min { self.produces.lock().drain() } else { Vec::new() };
+        Waiting { produces, fetches: Vec::new() }
     }
 
     /// The store failed, or was closed: nothing that is not synced by now will ever be, and this term is over.

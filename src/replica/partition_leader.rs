@@ -158,6 +158,11 @@ impl Partition {
         Ok(AppendOutcome { info, wait })
     }
 
+    /// Whether this replica leads in that epoch and may speak for it now.
+    pub fn stands_in(&self, leader_epoch: LeaderEpoch) -> bool {
+        self.check_leads(&self.role.read(), leader_epoch, self.context.clock.now()).is_ok()
+    }
+
     /// Leads, in the epoch that the caller knows, and may speak.
     pub(super) fn check_leads(
         &self,

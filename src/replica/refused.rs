@@ -19,6 +19,10 @@
 //! as many refusals as a client has batches in flight, so that a producer that gave a batch up is not held for ever and
 //! hears of its gap.
 //!
+//! A batch may also come before there is a replica to ask: the topic is a moment old, or this broker has just started, and the
+//! metadata that the client has seen is not here yet. [`EarlyRefusals`] keeps those until the replica comes, which takes them over before it
+//! leads.
+//!
 //! Lock: the map's own, held for a look-up and, inside it, the log's; `any` lets the usual append, with nobody refused, pass
 //! without it. A batch of one producer comes on one connection, whose appends are in order: an entry is there before the
 //! next batch asks.
@@ -29,9 +33,13 @@ use crate::storage::producer_state::{BATCHES_IN_FLIGHT, is_after};
 use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
-use std::collections::BTreeMap;
+use rookery_raft::ids::TopicId;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Batches remembered that came before their replica; beyond, the oldest is forgotten.
+const EARLY_MAX: usize = 1000;
 
 /// Producers remembered per partition; beyond, the one with the smallest id is forgotten, and may hear of a gap.
 const PRODUCERS_MAX: usize = 1000;
@@ -117,12 +125,65 @@ impl RefusedProducers {
     }
 }
 
+/// A topic as its client names it, also one that this broker does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedTopic {
+    /// Up to version 12 of Produce.
+    Name(Box<str>),
+    /// From version 13 on.
+    Id(TopicId),
+}
+
+/// Batches that were refused for want of a replica, until there is one. See the module.
+#[derive(Debug, Default)]
+pub struct EarlyRefusals {
+    any: AtomicBool,
+    batches: Mutex<VecDeque<(NamedTopic, i32, ProducerBatch, ReplicaError)>>,
+}
+
+impl EarlyRefusals {
+    /// A batch was refused. Whoever notes it looks afterwards whether the replica has come meanwhile, and then calls
+    /// [`hand_over`](Self::hand_over): one of the two finds the other's work.
+    pub fn note(&self, topic: NamedTopic, partition: i32, batch: ProducerBatch, error: ReplicaError) {
+        if !batch.is_idempotent() {
+            return;
+        }
+        let mut batches = self.batches.lock();
+        if batches.len() >= EARLY_MAX {
+            batches.pop_front();
+        }
+        batches.push_back((topic, partition, batch, error));
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// The replica of this partition is there, and leads nothing yet.
+    pub fn hand_over(&self, (id, name): (TopicId, &str), partition: i32, to: &RefusedProducers) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut batches = self.batches.lock();
+        batches.retain(|(topic, number, batch, error)| {
+            let is_of_topic = match topic {
+                NamedTopic::Name(named) => **named == *name,
+                NamedTopic::Id(named) => *named == id,
+            };
+            let goes = is_of_topic && *number == partition;
+            if goes {
+                to.note(*batch, error);
+            }
+            !goes
+        });
+        self.any.store(!batches.is_empty(), Ordering::Release);
+    }
+}
+
 /// Whether the same batch may be taken up later: it is not the batch's fault.
 fn passes(error: &ReplicaError) -> bool {
     use ReplicaError as E;
     matches!(
         error,
         E::NotLeaderOrFollower
+            | E::UnknownTopicOrPartition
             | E::NotEnoughReplicas
             | E::NotEnoughReplicasAfterAppend
             | E::Overloaded

@@ -47,6 +47,7 @@ use super::isr_task::{IsrChannel, IsrQueue};
 use super::leader::{BrokerView, IsrProposal, PartitionState};
 use super::partition::{Applied, Clock, Partition, PartitionEvents, ReplicaConfig, ReplicaContext, Role};
 use super::purgatory::DelayedFetch;
+use super::refused::{EarlyRefusals, NamedTopic, ProducerBatch};
 use super::replica_service::{ReplicaService, Replicas};
 use super::strays::stray;
 use crate::peer::PeerPool;
@@ -54,12 +55,14 @@ use crate::planted::planted;
 use crate::storage::{self, LogClass, LogDirectory, ReadLimit, StorageError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use rookery_protocol::batch::RecordBatchHeader;
 use rookery_protocol::topics::is_internal;
 use rookery_raft::controller::DiskSpace;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
+use rookery_raft::record::LeaderRecoveryState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -170,6 +173,7 @@ pub struct ReplicaManager {
     /// Batches read for other replicas: a few at once.
     batches: Arc<Semaphore>,
     scrub: Scrub,
+    early_refusals: EarlyRefusals,
     me: OnceLock<Weak<ReplicaManager>>,
 }
 
@@ -207,6 +211,7 @@ impl ReplicaManager {
             given_up: watch::Sender::new(()),
             batches: repair::batches(),
             scrub,
+            early_refusals: EarlyRefusals::default(),
             me: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
@@ -218,6 +223,28 @@ impl ReplicaManager {
     /// The replica of a partition, if this broker has one.
     pub fn partition(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
         self.table.load().get(&id).cloned()
+    }
+
+    /// A client's batch was refused because there is no replica of its partition here. There may be one soon: what its producer has
+    /// in flight behind it is not taken then before it.
+    pub fn refused_without_replica(&self, topic: NamedTopic, partition: i32, batch: &[u8], error: ReplicaError) {
+        let Ok(header) = RecordBatchHeader::parse(batch) else { return };
+        self.early_refusals.note(topic.clone(), partition, ProducerBatch::from(&header), error);
+        let image = self.image.load();
+        let topic = match &topic {
+            NamedTopic::Name(name) => image.topics.by_name(name),
+            NamedTopic::Id(id) => image.topics.by_id(*id),
+        };
+        if let Some(topic) = topic {
+            self.take_over_refusals(&image, TopicIdPartition { topic_id: topic.id, partition });
+        }
+    }
+
+    /// What was refused before this replica came.
+    fn take_over_refusals(&self, image: &MetadataImage, id: TopicIdPartition) {
+        if let (Some(partition), Some(topic)) = (self.partition(id), image.topics.by_id(id.topic_id)) {
+            self.early_refusals.hand_over((topic.id, &topic.name), id.partition, &partition.refused);
+        }
     }
 
     /// The logs in use.
@@ -598,6 +625,7 @@ impl ReplicaManager {
         self.table.store(Arc::new(table));
         self.leaderships.send_replace(());
         for (id, change) in kept {
+            self.take_over_refusals(image, *id);
             self.apply(image, *id, &change.new);
         }
     }
@@ -628,6 +656,7 @@ impl ReplicaManager {
                     let mut table = Table::clone(&self.table.load());
                     table.entry(id).or_insert_with(|| Partition::new(log, Arc::clone(&self.context)));
                     self.table.store(Arc::new(table));
+                    self.take_over_refusals(image, id);
                     self.apply(image, id, registration);
                 }
                 Err(error) => {
@@ -882,6 +911,7 @@ pub(super) fn partition_state(
         replicas: registration.replicas.to_vec(),
         isr: registration.isr.iter().copied().collect::<BTreeSet<_>>(),
         min_insync_replicas,
+        recovering: registration.recovery_state == LeaderRecoveryState::Recovering,
     }
 }
 

@@ -406,6 +406,7 @@ impl Node {
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));
         let producer_ids = ProducerIds::new(channel.clone(), registration.subscribe());
+        tracker.spawn(producer_ids.clone().keep_reserve(stop.clone()));
         let metadata = Arc::new(self.metadata.clone());
         let departures = self.departures.clone();
         let shared = Broker::new(self.config.clone(), metadata, channel, producer_ids, departures);
@@ -648,11 +649,14 @@ impl OpenMetadata<'_> {
     }
 
     fn controller(&self) -> ControllerConfig {
-        let topics = &self.config.topics;
+        let (topics, timing) = (&self.config.topics, &self.config.timing);
         ControllerConfig {
             default_partitions: topics.num_partitions,
             default_replication_factor: topics.replication_factor,
-            session_timeout: self.config.timing.broker_session,
+            session_timeout: timing.broker_session,
+            leader_rebalance: timing.leader_rebalance,
+            leader_rebalance_interval: timing.leader_rebalance_interval,
+            leader_imbalance_percent: timing.leader_imbalance_percent,
             first_configs: self.config.first_cluster_configs.clone(),
             ..ControllerConfig::default()
         }

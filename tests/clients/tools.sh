@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kafka's own command-line tools. Started by ./run: BOOTSTRAP and SCRATCH are set. Each tool is a JVM of its own: few calls, side by side where they can be.
+# Kafka's own command-line tools. Started by ./run: BOOTSTRAP, KILL_NODE, START_NODE and SCRATCH are set. Each tool is a JVM of its own: few calls, side by side where they can be.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$SCRATCH/tools
@@ -71,4 +71,61 @@ why=
 grep -qx tools-doomed "$work/list" && why="still listed: $(cat "$work/doomed")"
 grep -qx tools-text "$work/list" || why+="tools-text is not listed: $(cat "$work/list" "$work/doomed")"
 report delete "$why"
+
+# Elections. Nodes 1 and 3 die in turn, so that the one replica of tools-stale that is left misses what the other took alone.
+elect() { # FILE ARGS
+  local file=$work/$1
+  shift
+  tool leader-election "$@" >"$file" 2>&1
+}
+wait_for() { # TOPIC PATTERN: of a line of its description
+  local try
+  for try in $(seq 30); do
+    tool topics --describe --topic "$1" >"$work/wait" 2>&1
+    grep -qE "$2" "$work/wait" && return
+  done
+  report "elect-$1" "never \"$2\": $(cat "$work/wait")"
+}
+node() { # kill|start ID
+  case $1 in
+  kill) bash -c "${KILL_NODE//\{\}/$2}" ;;
+  start) bash -c "${START_NODE//\{\}/$2}" ;;
+  esac >"$work/node" 2>&1 || report "elect-$1" "node $2: $(cat "$work/node")"
+}
+tool topics --create --topic tools-elect --replica-assignment 3:1:2,1:2:3 >"$work/create" 2>&1 &
+tool topics --create --topic tools-lonely --replica-assignment 3 >"$work/create" 2>&1 &
+tool topics --create --topic tools-stale --replica-assignment 3:1 --config min.insync.replicas=1 >"$work/create" 2>&1 &
+wait
+wait_for tools-stale 'Leader: 3.*Isr: (3,1|1,3)'
+node kill 1
+wait_for tools-stale 'Leader: 3.*Isr: 3\b[^,]'
+echo late | tool console-producer --topic tools-stale --command-property acks=all >"$work/late" 2>&1
+node kill 3
+node start 1
+wait_for tools-stale 'Leader: none'
+echo '{"partitions": [{"topic": "tools-elect", "partition": 1}]}' >"$work/partitions.json"
+elect preferred --election-type preferred --topic tools-elect --partition 0
+expect elect-preferred-away PreferredLeaderNotAvailable "$work/preferred"
+elect file --election-type unclean --path-to-json-file "$work/partitions.json"
+expect elect-file "Valid replica already elected for partitions tools-elect-1" "$work/file"
+elect lonely --election-type unclean --topic tools-lonely --partition 0
+expect elect-nobody EligibleLeadersNotAvailable "$work/lonely"
+elect missing --election-type preferred --topic tools-no-such-topic --partition 0
+expect elect-unknown UnknownTopicOrPartition "$work/missing"
+elect unclean --election-type unclean --topic tools-stale --partition 0
+expect elect-unclean "Successfully completed leader election (UNCLEAN) for partitions tools-stale-0" "$work/unclean"
+elect all --election-type unclean --all-topic-partitions
+why=
+grep -q 'partition: tools-lonely-0.*EligibleLeadersNotAvailable' "$work/all" || why+="nothing of tools-lonely; "
+grep -q 'tools-stale-0\|tools-elect' "$work/all" && why+="something of those that are well; "
+report elect-all-unclean "${why:+$why$(cat "$work/all")}"
+node start 3
+wait_for tools-elect 'Partition: 0.*Isr: [1-3],[1-3],[1-3]'
+elect back --election-type preferred --all-topic-partitions
+elected=$?
+tool topics --describe --topic tools-elect >"$work/describe" 2>&1
+why=
+[ "$elected" = 0 ] || why+="status $elected; "
+grep -qE 'Partition: 0.Leader: 3' "$work/describe" || why+="partition 0 is not led by node 3; "
+report elect-all-preferred "${why:+$why$(cat "$work/back" "$work/describe")}"
 exit 0

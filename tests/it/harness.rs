@@ -231,11 +231,26 @@ impl Cluster {
         process.0.wait().unwrap();
     }
 
+    /// SIGSTOP: it hangs, and its connections stay open.
+    pub fn pause(&self, i: usize) {
+        self.signal(i, "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, i: usize) {
+        self.signal(i, "CONT");
+    }
+
+    fn signal(&self, i: usize, signal: &str) {
+        let process = self.nodes[i].process.as_ref().unwrap();
+        let told = Command::new("kill").args(["-s", signal, &process.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn terminate(&mut self, i: usize) -> ExitStatus {
+        self.signal(i, "TERM");
         let mut process = self.nodes[i].process.take().unwrap();
-        let told = Command::new("kill").arg(process.0.id().to_string()).status().unwrap();
-        assert!(told.success());
         self.until("SIGTERM ends the process", || process.0.try_wait().unwrap())
     }
 

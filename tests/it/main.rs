@@ -11,9 +11,12 @@
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
 //! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
+//! | `no_quorum` | brokers serve on when the controllers are gone, until they cannot be sure of each other either |
 //! | `post_mortem` | what a node says of a death: the event log, and why a partition, a broker, a group is as it is |
 //! | `scrub` | a flipped bit is found and mended from another replica |
 //! | `storage_kill` | the store under kill -9 |
+//! | `unclean` | leaders elected by hand; unclean elections, asked for and allowed |
+//! | `without_gossip` | failures are found with gossip switched off |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
 #[cfg(feature = "rocksdb")]
@@ -26,6 +29,8 @@ mod disks;
 mod harness;
 #[cfg(feature = "rocksdb")]
 mod listeners;
+#[cfg(feature = "rocksdb")]
+mod no_quorum;
 #[cfg(feature = "rocksdb")]
 mod post_mortem;
 #[cfg(feature = "rocksdb")]
@@ -44,3 +49,7 @@ mod shutdown;
 mod small_disk;
 #[cfg(feature = "rocksdb")]
 mod storage_kill;
+#[cfg(feature = "rocksdb")]
+mod unclean;
+#[cfg(feature = "rocksdb")]
+mod without_gossip;

@@ -99,6 +99,7 @@ fn another_node_says_why_a_partition_has_no_leader_when_its_only_replica_was_kil
         "rookery_cluster_events_total{kind=\"broker_fenced\"}",
         "rookery_broker_failure_findings_total{finding=",
         "rookery_broker_failure_verdicts_total{why=",
+        "rookery_gossip_changes_total{liveness=\"down\"}",
     ] {
         assert!(metrics.contains(name), "no {name} in\n{metrics}");
     }

@@ -14,8 +14,12 @@ pub struct ControllerConfig {
     pub session_timeout: Duration,
     /// How old the oldest unfinished commit of a broker may be before it loses leaderships and ISR places.
     pub commit_stall_max: Duration,
-    /// How often leadership is moved back to preferred leaders.
+    /// `auto.leader.rebalance.enable`: whether leadership is moved back to preferred leaders by itself.
+    pub leader_rebalance: bool,
+    /// `leader.imbalance.check.interval.seconds`: how often.
     pub leader_rebalance_interval: Duration,
+    /// `leader.imbalance.per.broker.percentage`: to a broker that lacks more of the leaderships meant for it, in percent.
+    pub leader_imbalance_percent: u8,
     /// How many partitions are moved back at once.
     pub leader_rebalance_partitions_max: u32,
     /// How many partitions one request may create.
@@ -31,7 +35,9 @@ impl Default for ControllerConfig {
             default_replication_factor: 3,
             session_timeout: Duration::from_secs(3),
             commit_stall_max: Duration::from_secs(2),
+            leader_rebalance: true,
             leader_rebalance_interval: Duration::from_secs(5),
+            leader_imbalance_percent: 0,
             leader_rebalance_partitions_max: 100,
             partitions_per_request_max: 10_000,
             first_configs: BTreeMap::new(),

@@ -61,7 +61,7 @@ pub struct Candidates<'a> {
     pub isr: &'a ReplicaList,
     /// The ELR likewise.
     pub elr: &'a ReplicaList,
-    /// The best guess of an unclean election.
+    /// The best guesses of an unclean election, the best one first.
     pub last_known_elr: &'a ReplicaList,
     /// Who leads now, or [`NodeId::NONE`].
     pub leader: NodeId,
@@ -87,7 +87,8 @@ impl Election {
             return Winner::Elr(winner);
         }
         if self == Election::Unclean || planted!(ElectOutsideIsr) {
-            let guess = first_of(last_known_elr).or_else(|| first_of(replicas));
+            let guessed = |least| last_known_elr.iter().copied().find(|r| replicas.contains(r) && suits(*r) >= least);
+            let guess = Suitability::ELECTABLE.into_iter().find_map(guessed).or_else(|| first_of(replicas));
             if let Some(winner) = guess {
                 return Winner::Unclean(winner);
             }
@@ -137,5 +138,6 @@ mod tests {
         assert_eq!(elect(Online, &[], &[3], &[], -1, &[1, 2]), Winner::Nobody);
         assert_eq!(elect(Unclean, &[], &[3], &[2], -1, &[1, 2]), Winner::Unclean(NodeId(2)));
         assert_eq!(elect(Unclean, &[], &[3], &[], -1, &[1, 2]), Winner::Unclean(NodeId(1)));
+        assert_eq!(elect(Unclean, &[], &[], &[3, 2], -1, &[1, 2, 3]), Winner::Unclean(NodeId(3)));
     }
 }

@@ -304,8 +304,11 @@ impl Controller {
         }
         self.last_rebalance = now;
         self.cluster.relieve_impaired(batch)?;
-        let limit = self.config.leader_rebalance_partitions_max;
-        self.partitions().rebalance_leaders(batch, limit)
+        if !self.config.leader_rebalance {
+            return Ok(ControllerResponse::Rebalanced(0));
+        }
+        let limit = self.config.leader_rebalance_partitions_max as usize;
+        self.partitions().rebalance_leaders(batch, limit, self.config.leader_imbalance_percent)
     }
 }
 

@@ -7,8 +7,9 @@
 //!   them, and the ELR is empty. Hence |ISR| + |ELR| ≥ min ISR for ever, unless replicas lose data or an election is
 //!   unclean. The rule needs only the min ISR in force *after* the change, so a config change that lowers it clears
 //!   exactly the ELRs that are no longer true, and one that does not touch their truth keeps them.
-//! - **Lost replicas** (wiped directory, `log_lost`) leave both; the first kind is forgotten, the second is kept in
-//!   `last_known_elr` for an unclean election to prefer.
+//! - **Lost replicas** (wiped directory, `log_lost`) leave both. `last_known_elr` is what an unclean election prefers, best first: who
+//!   lost its log's tail (the second kind) has the most; then, once a disk was wiped, whoever else is assigned and was not. An
+//!   empty disk must not win against a replica that merely missed the end.
 //! - **Leader epoch.** A new leader, none at all, or the same one in a new life: one up. An ISR change alone does not
 //!   count (followers notice it by the partition epoch).
 
@@ -174,7 +175,10 @@ impl<'a> PartitionChangeBuilder<'a> {
             return list;
         }
         let counted = |r: &&NodeId| self.old.isr.contains(r) || self.old.elr.contains(r);
-        for replica in self.old.last_known_elr.iter().chain(self.log_lost.iter().filter(counted)) {
+        let lost = self.log_lost.iter().filter(counted);
+        let first_wipe = !self.wiped.is_empty() && self.old.last_known_elr.is_empty();
+        let others = self.old.replicas.iter().filter(|_| first_wipe);
+        for replica in self.old.last_known_elr.iter().chain(lost).chain(others) {
             let elsewhere = self.isr.contains(replica) || elr.contains(replica) || self.wiped.contains(replica);
             if !elsewhere && !list.contains(replica) {
                 list.push(*replica);
@@ -260,13 +264,27 @@ mod tests {
     fn lost_data_is_no_longer_eligible_but_remembered() {
         let one = old(&[3], &[2], 3);
         let gone = after(&one, builder(&one).log_lost(NodeId(3)).wiped(NodeId(2)), &[]);
-        assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3])));
+        assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3, 1])));
         assert!(builder(&gone).build(|_| suits(true)).is_none(), "nobody leads without being asked");
         let built = builder(&gone).election(Election::Unclean).build(|_| suits(true)).expect("a leader");
         let new = built.change.applied_to(&gone);
         assert!(built.unclean);
         assert_eq!((new.leader, new.recovery_state), (NodeId(3), LeaderRecoveryState::Recovering));
         assert!(new.last_known_elr.is_empty());
+    }
+
+    #[test]
+    fn an_unclean_election_took_a_wiped_disk_although_a_stale_replica_was_there() {
+        // Broker 3 fell out long ago; the disks of 1 and 2 are gone.
+        let none = old(&[], &[1, 2], -1);
+        let first = after(&none, builder(&none).wiped(NodeId(1)), &[]);
+        assert_eq!((&first.elr, &first.last_known_elr), (&list(&[2]), &list(&[3])));
+        let second = after(&first, builder(&first).wiped(NodeId(2)), &[]);
+        assert_eq!((&second.elr, &second.last_known_elr), (&list(&[]), &list(&[3])));
+        let led = after(&second, builder(&second).election(Election::Unclean), &[1, 2, 3]);
+        assert_eq!((led.leader, &led.last_known_elr), (NodeId(3), &list(&[])));
+        let without = after(&second, builder(&second).election(Election::Unclean), &[1, 2]);
+        assert_eq!(without.leader, NodeId(1), "better an empty one than none, if somebody asks for it");
     }
 
     #[test]

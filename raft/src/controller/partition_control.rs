@@ -12,8 +12,13 @@ use crate::image::MetadataImage;
 use crate::image::config_def::UNCLEAN_LEADER_ELECTION_ENABLE;
 use crate::planted::planted;
 use crate::record::{
-    Cause, ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionRegistration, ReplicaList,
+    Cause, ConfigResource, ConfigResourceType, LeaderRecoveryState, MetadataRecord, PartitionChange,
+    PartitionRegistration, ReplicaList,
 };
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One request elects for so many partitions at most: what it makes is one entry of the log.
+const ELECTIONS_MAX: usize = 10_000;
 
 /// The configs of a topic that its partitions' changes depend on.
 pub(super) struct TopicRules {
@@ -176,26 +181,33 @@ impl PartitionControl<'_> {
             ElectionRequest::Unclean => Election::Unclean,
         };
         let image = batch.image().clone();
-        let all = request.partitions.is_none();
         let partitions = request.partitions.clone().unwrap_or_else(|| needing(&image, election));
-        let mut results = Vec::with_capacity(partitions.len());
+        let (mut seen, mut changes, mut results) = (BTreeSet::new(), Vec::new(), Vec::with_capacity(partitions.len()));
         for partition in partitions {
-            let result = self.elect_one(batch, &partition, election);
-            let uninteresting = all && result == Err(ControllerError::ElectionNotNeeded);
-            if !uninteresting {
-                results.push((partition, result));
+            if !seen.insert(partition.clone()) {
+                continue;
             }
+            let elected = self.elect_one(&image, &partition, election).and_then(|(elected, change)| {
+                if changes.len() >= ELECTIONS_MAX {
+                    return Err(ControllerError::NotReady(format!(
+                        "one request elects {ELECTIONS_MAX} leaders at most"
+                    )));
+                }
+                changes.push(MetadataRecord::PartitionChange(change));
+                Ok(elected)
+            });
+            results.push((partition, elected));
         }
+        batch.push(Cause::ElectionRequested { unclean: election == Election::Unclean }, changes)?;
         Ok(ControllerResponse::ElectLeaders(results))
     }
 
     fn elect_one(
         &self,
-        batch: &mut Batch,
+        image: &MetadataImage,
         name: &TopicPartition,
         election: Election,
-    ) -> Result<ElectedLeader, ControllerError> {
-        let image = batch.image().clone();
+    ) -> Result<(ElectedLeader, PartitionChange), ControllerError> {
         let topic = image.topics.by_name(&name.topic).ok_or(ControllerError::UnknownTopicOrPartition)?;
         let partition = topic.partition(name.partition).ok_or(ControllerError::UnknownTopicOrPartition)?;
         let needed = match election {
@@ -206,29 +218,32 @@ impl PartitionControl<'_> {
             return Err(ControllerError::ElectionNotNeeded);
         }
         let id = TopicIdPartition { topic_id: topic.id, partition: name.partition };
-        let builder = self.builder(id, partition, &TopicRules::of(&image, &topic.name)).election(election);
-        let built = builder.build(|replica| self.cluster.suitability(&image, partition, replica));
+        let builder = self.builder(id, partition, &TopicRules::of(image, &topic.name)).election(election);
+        let built = builder.build(|replica| self.cluster.suitability(image, partition, replica));
         let elected = built.as_ref().and_then(|built| built.change.leader).filter(|leader| *leader != NodeId::NONE);
         match (elected, built) {
             (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {
                 if built.unclean {
                     tracing::warn!(partition = %name, leader = leader.0, "UNCLEAN leader election, asked for");
                 }
-                let cause = Cause::ElectionRequested { unclean: election == Election::Unclean };
-                batch.push(cause, vec![MetadataRecord::PartitionChange(built.change)])?;
-                Ok(ElectedLeader { leader, unclean: built.unclean })
+                Ok((ElectedLeader { leader, unclean: built.unclean }, built.change))
             }
             _ if election == Election::Preferred => Err(ControllerError::PreferredLeaderNotAvailable),
             _ => Err(ControllerError::EligibleLeadersNotAvailable),
         }
     }
 
-    pub(super) fn rebalance_leaders(&self, batch: &mut Batch, limit: u32) -> Answer {
+    /// Moves at most `limit` leaderships back to brokers that lack more than `percent` of those meant for them.
+    pub(super) fn rebalance_leaders(&self, batch: &mut Batch, limit: usize, percent: u8) -> Answer {
         let image = batch.image().clone();
+        let imbalanced = imbalanced(&image, percent);
         let mut records = Vec::new();
-        'topics: for topic in image.topics.iter() {
+        'topics: for topic in image.topics.iter().filter(|_| !imbalanced.is_empty()) {
             for (number, partition) in topic.iter().filter(|(_, p)| p.has_leader() && !p.has_preferred_leader()) {
                 let preferred = partition.replicas[0];
+                if !imbalanced.contains(&preferred) {
+                    continue;
+                }
                 let suits = self.cluster.suitability(&image, partition, preferred) == Suitability::Good;
                 if !partition.isr.contains(&preferred) || !suits {
                     continue;
@@ -236,7 +251,7 @@ impl PartitionControl<'_> {
                 let id = TopicIdPartition { topic_id: topic.id, partition: number };
                 let builder = self.builder(id, partition, &TopicRules::of(&image, &topic.name));
                 records.extend(self.build(&image, id, partition, builder.election(Election::Preferred)));
-                if records.len() >= limit as usize {
+                if records.len() >= limit {
                     break 'topics;
                 }
             }
@@ -275,6 +290,20 @@ impl PartitionControl<'_> {
         }
         records
     }
+}
+
+/// Brokers that lead less of what they are preferred for than they should, by more than this many percent.
+fn imbalanced(image: &MetadataImage, percent: u8) -> BTreeSet<NodeId> {
+    let mut of_broker: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+    for (_, partition) in image.topics.partitions() {
+        if let Some(preferred) = partition.replicas.first() {
+            let (meant, missing) = of_broker.entry(*preferred).or_default();
+            *meant += 1;
+            *missing += usize::from(!partition.has_preferred_leader());
+        }
+    }
+    let lacks = |(meant, missing): &(usize, usize)| missing * 100 > meant * usize::from(percent);
+    of_broker.into_iter().filter(|(_, counts)| lacks(counts)).map(|(id, _)| id).collect()
 }
 
 /// Every partition an election of that kind is for.

@@ -609,6 +609,74 @@ fn preferred_leaders_come_back() {
     assert_eq!(cluster.partition(id).leader, NodeId(1));
 }
 
+/// Broker 1 is preferred for all of `topics` partitions, and leads none of them although it is in sync again.
+fn all_led_by_another(config: ControllerConfig, topics: usize) -> (Cluster, Vec<TopicIdPartition>) {
+    let mut cluster = Cluster::formed_with(config, 3);
+    (1..=3).for_each(|id| cluster.start(id));
+    let ids: Vec<_> = (0..topics).map(|n| cluster.create_on(&format!("t{n}"), &[1, 2, 3])).collect();
+    cluster.fence(1);
+    cluster.heartbeat(1);
+    for id in &ids {
+        cluster.alter_isr(*id, &[2, 3, 1]).expect("caught up");
+    }
+    (cluster, ids)
+}
+
+fn led_by(cluster: &Cluster, ids: &[TopicIdPartition], broker: i32) -> usize {
+    ids.iter().filter(|id| cluster.partition(**id).leader == NodeId(broker)).count()
+}
+
+#[test]
+fn leadership_goes_back_in_small_batches_and_only_where_it_is_asked_for() {
+    let interval = Duration::from_secs(5);
+    let rebalance = |cluster: &mut Cluster| {
+        cluster.now += interval;
+        (1..=3).for_each(|id| cluster.heartbeat(id));
+        cluster.ask(ControllerRequest::RebalanceLeaders)
+    };
+    let small = ControllerConfig { leader_rebalance_partitions_max: 3, ..ControllerConfig::default() };
+    let (mut cluster, ids) = all_led_by_another(small.clone(), 7);
+    for moved in [3, 3, 1, 0] {
+        assert_eq!(rebalance(&mut cluster), Ok(ControllerResponse::Rebalanced(moved)));
+        assert_eq!(cluster.ask(ControllerRequest::RebalanceLeaders), Ok(ControllerResponse::Rebalanced(0)), "later");
+    }
+    assert_eq!(led_by(&cluster, &ids, 1), 7);
+
+    let off = ControllerConfig { leader_rebalance: false, ..small.clone() };
+    let (mut cluster, ids) = all_led_by_another(off, 1);
+    assert_eq!(rebalance(&mut cluster), Ok(ControllerResponse::Rebalanced(0)));
+    assert_eq!(led_by(&cluster, &ids, 1), 0);
+
+    // Of seven it may lack half, which is three.
+    let half = ControllerConfig { leader_imbalance_percent: 50, ..small };
+    let (mut cluster, ids) = all_led_by_another(half, 7);
+    for (moved, leads) in [(3, 3), (3, 6), (0, 6)] {
+        assert_eq!(rebalance(&mut cluster), Ok(ControllerResponse::Rebalanced(moved)));
+        assert_eq!(led_by(&cluster, &ids, 1), leads);
+    }
+}
+
+#[test]
+fn one_request_for_all_partitions_elects_once_each() {
+    let (mut cluster, ids) = all_led_by_another(ControllerConfig::default(), 5);
+    let name = |n: usize| TopicPartition { topic: format!("t{n}").as_str().into(), partition: 0 };
+    let elect = |cluster: &mut Cluster, partitions| {
+        let request = ElectLeadersRequest { election: ElectionRequest::Preferred, partitions };
+        match cluster.ask(ControllerRequest::ElectLeaders(request)) {
+            Ok(ControllerResponse::ElectLeaders(results)) => results,
+            other => panic!("{other:?}"),
+        }
+    };
+    let elected = Ok(ElectedLeader { leader: NodeId(1), unclean: false });
+    let twice = elect(&mut cluster, Some(vec![name(0), name(0), name(9)]));
+    assert_eq!(twice, [(name(0), elected.clone()), (name(9), Err(ControllerError::UnknownTopicOrPartition))]);
+    let entries = cluster.log.len();
+    let all = elect(&mut cluster, None);
+    assert_eq!(all, (1..5).map(|n| (name(n), elected.clone())).collect::<Vec<_>>(), "but for the one that is well");
+    assert_eq!((cluster.log.len(), led_by(&cluster, &ids, 1)), (entries + 1, 5));
+    assert_eq!(elect(&mut cluster, None), []);
+}
+
 // ---- topics ----
 
 #[test]

@@ -93,18 +93,18 @@ impl Asked<'_> {
         chain.undecided(scene, holders.iter().copied());
         let mut said = vec![format!("leader none: ISR was {}", set(&was))];
         let others = p.replicas.iter().any(|id| !holders.contains(id));
-        let unclean = "unclean.leader.election.enable=true on the topic";
+        let unclean = format!("`rookery topic elect {} {} --unclean`", self.topic, self.number);
         let (waiting_for, what_to_do) = if holders.is_empty() {
             chain.now("no replica is left that holds everything committed: they lost data, or their disks are gone");
             said.push("no replica is left that holds everything committed".to_owned());
-            let lost = format!("set {unclean} to go on with what is left: committed records are lost");
+            let lost = format!("{unclean} goes on with what is left: committed records are lost");
             ("an unclean election".to_owned(), lost)
         } else {
             chain.now(format!("everything committed is held by {} alone", set(&holders)));
             let names = holders.iter().map(|id| format!("broker {id}")).collect::<Vec<_>>().join(" or ");
             let or_unclean = if others { ", or an unclean election" } else { "" };
             let alternative = if others {
-                format!("; if that data is gone for good, set {unclean}: what only it had is lost")
+                format!("; if that data is gone for good, {unclean} goes on without: what nobody else had is lost")
             } else {
                 "; nobody else has a copy".to_owned()
             };
@@ -177,7 +177,10 @@ impl Asked<'_> {
         let summary = match () {
             () if !healthy => format!("{state}; {}", said.join("; ")),
             () if p.leader != preferred => {
-                format!("well: {state}; leadership goes back to broker {preferred} in a while")
+                let by_hand = format!("`rookery topic elect {} {}`", self.topic, self.number);
+                format!(
+                    "well: {state}; leadership goes back to broker {preferred} with the next balancing, or by {by_hand}"
+                )
             }
             () => format!("well: {state}"),
         };

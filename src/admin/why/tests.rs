@@ -76,6 +76,8 @@ fn data_that_is_lost_and_an_unclean_election_are_said_loudly() {
     let why = partition(&scenario.scene(&[]), "t", 0).unwrap();
     assert!(why.summary.contains("no replica is left that holds everything committed"), "{}", why.summary);
     assert_eq!(why.waiting_for.as_deref(), Some("an unclean election"));
+    let to_do = why.what_to_do.unwrap();
+    assert!(to_do.starts_with("`rookery topic elect t 0 --unclean` goes on with what is left"), "{to_do}");
     scenario.beat(2, false);
     scenario.elect_uncleanly();
     let why = partition(&scenario.scene(&[]), "t", 0).unwrap();
@@ -83,6 +85,29 @@ fn data_that_is_lost_and_an_unclean_election_are_said_loudly() {
     assert!(texts(&why).contains("committed records may be LOST"), "{}", texts(&why));
     let why = broker(&scenario.scene(&[]), NodeId(2)).unwrap();
     assert!(!why.healthy && why.summary.contains("lost synced data"), "{}", why.summary);
+}
+
+#[test]
+fn what_to_do_names_the_command_that_does_it() {
+    let mut scenario = Scenario::with_brokers(3);
+    scenario.create("t", &[1, 2, 3]);
+    for id in [1, 2, 3] {
+        scenario.kill(id);
+    }
+    scenario.start(1);
+    let why = partition(&scenario.scene(&[]), "t", 0).unwrap();
+    assert_eq!(why.waiting_for.as_deref(), Some("broker 3 or broker 2, or an unclean election"));
+    let to_do = why.what_to_do.unwrap();
+    assert!(to_do.starts_with("bring broker 3 or broker 2 back; "), "{to_do}");
+    assert!(to_do.contains("`rookery topic elect t 0 --unclean`"), "{to_do}");
+    for id in [2, 3] {
+        scenario.start(id);
+    }
+    scenario.alter_isr("t", &[2, 1]);
+    scenario.alter_isr("t", &[2, 1, 3]);
+    let why = partition(&scenario.scene(&[]), "t", 0).unwrap();
+    let by_hand = "leadership goes back to broker 1 with the next balancing, or by `rookery topic elect t 0`";
+    assert!(why.healthy && why.summary.ends_with(by_hand), "{}", why.summary);
 }
 
 #[test]

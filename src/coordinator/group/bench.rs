@@ -35,6 +35,16 @@ pub(super) struct Bench {
     seed: u64,
 }
 
+/// OffsetFetch of one partition, not a stable one.
+pub(super) fn fetch(group: &str, topic: &str, partition: i32) -> GroupRequest {
+    let topics = vec![FetchTopic { name: topic.into(), topic_id: TopicId::NONE, partitions: vec![partition] }];
+    GroupRequest::FetchOffsets(OffsetFetchRequest {
+        group_id: group.into(),
+        topics: Some(topics),
+        require_stable: false,
+    })
+}
+
 impl Bench {
     pub fn new() -> Self {
         Self::with(GroupConfig::default(), LoopLimits::default(), 1)
@@ -144,6 +154,11 @@ impl Bench {
 
     /// Another broker takes over: what is not committed may be gone with the old leader.
     pub fn fail_over(&mut self, lose_uncommitted: bool) {
+        self.fail_over_knowing(lose_uncommitted, self.high_watermark);
+    }
+
+    /// The same, to a broker that knows of a lower high watermark, until it moves again.
+    pub fn fail_over_knowing(&mut self, lose_uncommitted: bool, known_high_watermark: i64) {
         if lose_uncommitted {
             let high_watermark = self.high_watermark;
             self.log.retain(|(_, last, _)| *last < high_watermark);
@@ -160,7 +175,7 @@ impl Bench {
                 self.event_loop.load(batch).unwrap();
             }
         }
-        self.event_loop.high_watermark(self.now, self.high_watermark);
+        self.event_loop.high_watermark(self.now, known_high_watermark);
         self.event_loop.loaded(self.now);
         self.settle();
     }
@@ -218,9 +233,7 @@ impl Bench {
     }
 
     pub fn fetch(&mut self, group: &str, topic: &str, partition: i32) -> i64 {
-        let topics = vec![FetchTopic { name: topic.into(), topic_id: TopicId::NONE, partitions: vec![partition] }];
-        let fetch = OffsetFetchRequest { group_id: group.into(), topics: Some(topics), require_stable: false };
-        match self.ask(GroupRequest::FetchOffsets(fetch)) {
+        match self.ask(fetch(group, topic, partition)) {
             Ok(GroupResponse::FetchOffsets(topics)) => topics[0].partitions[0].offset,
             other => panic!("{other:?}"),
         }

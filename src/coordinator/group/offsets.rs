@@ -93,9 +93,10 @@ impl GroupShard {
         out.write(GroupChange::Offset { group_id: group_id.clone(), topic: topic.clone(), partition, value });
     }
 
-    /// OffsetFetch. A stable one reads what is written and is answered when all of that is committed (KIP-447).
+    /// OffsetFetch. A stable one reads what is written and is answered when all of that is committed (KIP-447); so is every other one
+    /// while it is not known which offsets are committed: one that was acknowledged would seem to go back.
     pub(super) fn fetch_offsets(&mut self, request: RequestId, fetch: OffsetFetchRequest, out: &mut Out) {
-        let stable = fetch.require_stable;
+        let stable = fetch.require_stable || !out.is_settled();
         let topics = match fetch.topics {
             Some(topics) => topics.into_iter().map(|topic| self.fetch_topic(&fetch.group_id, topic, stable)).collect(),
             None => self.fetch_all(&fetch.group_id, stable),

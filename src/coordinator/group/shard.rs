@@ -191,6 +191,16 @@ impl CoordinatorShard for GroupShard {
     type Response = GroupResponse;
     type Change = GroupChange;
 
+    fn only_reads(request: &GroupRequest) -> bool {
+        use GroupRequest::*;
+        match request {
+            Heartbeat(_) | FetchOffsets(_) | Describe(_) | List(_) => true,
+            Join(_) | Sync(_) | Leave(_) | CommitOffsets(_) | DeleteOffsets(_) | DeleteGroups(_) | TopicsDeleted(_) => {
+                false
+            }
+        }
+    }
+
     fn encode(change: &GroupChange) -> CoordinatorRecord {
         records::encode(change)
     }

@@ -1,12 +1,14 @@
 use super::*;
 use crate::replica::partition::FollowerState;
-use crate::replica::partition_leader::AppendRequest;
+use crate::replica::partition_leader::{AckWait, AppendRequest, RequiredAcks};
 use crate::replica::testing::*;
 use crate::storage::memory_store::Fault;
 use crate::storage::{AppendOrigin, LogStore};
 use rookery_protocol::batch::RecordBatchBuilder;
-use rookery_raft::ids::DirectoryId;
+use rookery_raft::ids::{DirectoryId, TopicId};
 use rookery_raft::record::{ConfigResource, MetadataRecord, PartitionChange};
+
+const THIRD_TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(9));
 
 #[tokio::test]
 async fn a_log_whose_topic_was_deleted_while_the_node_was_down_stayed_on_its_disk() {
@@ -78,6 +80,68 @@ async fn an_image_that_is_behind_deletes_nothing() {
     assert_eq!(on_disk(&store), [P, Q]);
     log.tell(&second_life, &[registration(ME, 9)]);
     assert_eq!(on_disk(&store), [P]);
+}
+
+/// A client that has seen newer metadata than this broker sends several batches ahead; the topic came between the first and the second.
+#[tokio::test]
+async fn a_producers_second_batch_was_taken_before_its_first_that_came_too_early() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    let of_producer = |sequence| {
+        let mut batch = RecordBatchBuilder::new().producer(9, 0, sequence);
+        batch.push(0, None, Some(b"v"), &[]);
+        batch.build().unwrap().into_bytes()
+    };
+    let append = |id, sequence| {
+        let partition: Arc<Partition> = manager.partition(id).unwrap();
+        partition
+            .append_as_leader(of_producer(sequence), acks_of_leader(LeaderEpoch::NONE))
+            .map(|taken| taken.info.first_offset)
+    };
+    let refuse = |topic| {
+        manager.refused_without_replica(topic, 0, &of_producer(0), ReplicaError::UnknownTopicOrPartition);
+    };
+    refuse(NamedTopic::Name("t".into()));
+    refuse(NamedTopic::Id(OTHER_TOPIC));
+    log.tell(&manager, &alone("t", TOPIC));
+    log.tell(&manager, &alone("u", OTHER_TOPIC));
+    for id in [P, Q] {
+        assert_eq!(append(id, 1), Err(ReplicaError::UnknownTopicOrPartition), "it waits for the first");
+        assert_eq!((append(id, 0), append(id, 1)), (Ok(0), Ok(1)));
+    }
+    // The replica came between the look and the note.
+    log.tell(&manager, &[MetadataRecord::RemoveTopic { topic_id: TOPIC }]);
+    log.tell(&manager, &alone("t", THIRD_TOPIC));
+    refuse(NamedTopic::Name("t".into()));
+    let id = TopicIdPartition { topic_id: THIRD_TOPIC, partition: 0 };
+    assert_eq!(append(id, 1), Err(ReplicaError::UnknownTopicOrPartition));
+    assert_eq!((append(id, 0), append(id, 1)), (Ok(0), Ok(1)));
+}
+
+/// It waited on until its client's time was over, although the same records would have been refused.
+#[tokio::test]
+async fn a_produce_that_waited_when_min_insync_replicas_rose_was_left_behind() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    let min = |value: &str| MetadataRecord::Config {
+        resource: ConfigResource::cluster(),
+        name: "min.insync.replicas".into(),
+        value: Some(value.into()),
+    };
+    log.tell(&manager, &[min("1")]);
+    log.tell(&manager, &alone_of_two("t", TOPIC));
+    let partition = manager.partition(P).unwrap();
+    let append = || {
+        let how = AppendRequest { acks: RequiredAcks::All, ..acks_of_leader(LeaderEpoch::NONE) };
+        partition.append_as_leader(batch(&[1000]), how)
+    };
+    let AckWait::Committed(mut waits) = append().unwrap().wait else { panic!("acks=all waits for the high watermark") };
+    assert_eq!(waits.try_result(), None, "its own disk is not done");
+    log.tell(&manager, &[min("2")]);
+    assert_eq!(waits.try_result(), Some(Err(ReplicaError::NotEnoughReplicasAfterAppend)));
+    assert_eq!(append().unwrap_err(), ReplicaError::NotEnoughReplicas);
 }
 
 #[tokio::test]
