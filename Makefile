@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-check verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-table faults-check verify fix bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -29,8 +29,10 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo "The fault tests need root, for network namespaces: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 faults: root build ## Break a real cluster in every way that there is, look for anomalies; needs root (SECONDS= SEED= FAULTS= CLIENTS=)
 	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),300)" tests/faults/run run
-faults-gaps: root build ## Measure how long nothing is acknowledged when a node is killed, stopped or cut off; needs root (TIMES=)
+faults-gaps: root build ## Measure how long nothing is acknowledged when a node is killed, stopped or cut off; needs root (TIMES= ACTIONS= VICTIMS= BROKERS=rookery,kafka)
 	@scripts/setup clients faults && tests/faults/run gaps
+faults-table: ## Show the figures of measurements that are kept, again (RUN=, several with spaces)
+	@tests/faults/run table $(RUN)
 faults-check: ## Look for anomalies in a run that is kept (RUN=)
 	@tests/faults/run check "$(RUN)"
 verify: setup ## Check format, lints, layers and licences; changes nothing
