@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 use crate::figures::{Figure, Figures, Goal, Unit};
-use crate::history::{Clock, Header, History, Journal, Op, load_lines, path};
+use crate::history::{Clock, Header, History, Journal, Op, Time, load_lines, path};
 use crate::lab::{Lab, Stop};
 use crate::run::{Place, create_topic};
 use crate::workload::{Client, Goal as Target, Library, Plan, Role};
@@ -137,6 +137,19 @@ impl Bench {
     }
 }
 
+/// What clients told their users of since then: records that failed or may have, errors of readers. What a library mends by
+/// itself is a notice, and does not count.
+pub fn errors_since(history: &History, since: Time) -> Vec<&str> {
+    history.lines().filter(|(_, line)| line.t >= since).filter_map(|(_, line)| error_of(&line.op)).collect()
+}
+
+fn error_of(op: &Op) -> Option<&str> {
+    match op {
+        Op::Fail { error, .. } | Op::Unknown { error, .. } | Op::Trouble { error } => Some(error),
+        _ => None,
+    }
+}
+
 fn ack_of(op: &Op) -> Option<i32> {
     match op {
         Op::Ack { p, .. } => Some(*p),
@@ -156,7 +169,7 @@ pub struct Case<'c> {
 }
 
 /// Nanoseconds as milliseconds.
-pub fn milliseconds(time: crate::history::Time) -> f64 {
+pub fn milliseconds(time: Time) -> f64 {
     time as f64 / 1e6
 }
 

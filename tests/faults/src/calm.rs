@@ -3,7 +3,7 @@
 //! The usual clients run; what happened is what the cluster's own event log says (`GET /admin/v1/events`), and what terms the
 //! quorum went through. Every fence, election and ISR change is shown with why.
 
-use crate::bench::{Bench, CLIENT_PATIENCE, Case, milliseconds};
+use crate::bench::{Bench, CLIENT_PATIENCE, Case, errors_since, milliseconds};
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 use crate::figures::{Goal, Unit};
@@ -69,6 +69,10 @@ const SHOWN_TOO: [&str; 8] = [
 ];
 /// So many lines of one kind are shown; all are in the history.
 const SAID_MAX: usize = 40;
+/// Of a line so much; all of it is in the history.
+const WIDTH_MAX: usize = 240;
+/// A commit that takes longer is one of a disk that hangs, and leaderships move for it by design.
+const HANGS: f64 = 2000.0;
 
 fn conditions_of(words: &str) -> Result<Vec<Condition>> {
     let one = |word: &str| {
@@ -136,7 +140,13 @@ fn stretch(
     bench.note(format!("{words}: {effect}"))?;
     harsh.end(&bench.lab)?;
     let ended = Clock::now();
-    let disk = disk.stop()?.into_iter().map(milliseconds).collect();
+    let disk: Vec<f64> = disk.stop()?.into_iter().map(milliseconds).collect();
+    let slowest = disk.iter().copied().fold(0.0, f64::max);
+    if slowest > HANGS {
+        report::say(&format!(
+            "{words}: the disk took {slowest:.0} ms for one synced write: it hung, whoever kept it busy"
+        ));
+    }
     bench.stop.sleep(AFTER)?;
     nodes.await_well(&bench.stop)?;
     seen.look(bench, nodes)?;
@@ -163,8 +173,10 @@ fn stretch(
     let anomalies = checkers::all(&facts);
     anomalies.iter().take(10).for_each(|a| report::say(&format!("{}: {}", a.name, a.what)));
     bench.keep(&of, "anomalies", Unit::Count, Goal::none(), vec![anomalies.len() as f64])?;
-    let errors = facts.unknown.len() + facts.failed.len();
-    bench.keep(&of, "errors of producers", Unit::Count, Goal::none(), vec![errors as f64])?;
+    let errors = errors_since(&history, began);
+    errors.iter().take(10).for_each(|error| report::say(&format!("a client: {error}")));
+    let errors = vec![errors.len() as f64];
+    bench.keep(&of, "errors of clients", Unit::Count, Goal::none(), errors)?;
     let gap = report::longest_gap(&facts, began, ended).context("nothing was acknowledged")?;
     bench.keep(&of, "longest gap of a producer", Unit::Milliseconds, None, vec![milliseconds(gap)])?;
     let acks = facts.acks.iter().filter(|a| (began..ended).contains(&a.sent)).map(|a| milliseconds(a.t - a.sent));
@@ -208,12 +220,13 @@ impl Seen {
     fn take_in(&mut self, bench: &Bench, event: &EventView) -> Result<()> {
         let count = self.counts.entry(event.kind.clone()).or_default();
         *count += 1;
-        let because = if event.because.is_empty() { String::new() } else { format!(", because {}", event.because) };
-        let line = format!("{} #{} {}{because}", event.time, event.number, event.what);
+        let because = if event.because.is_empty() { String::new() } else { format!(" ({}):", event.because) };
+        let line = format!("{} #{}{because} {}", event.time, event.number, event.what);
         bench.note(format!("{}: {line}", event.kind))?;
         let counted = COUNTED.iter().any(|(_, kinds, _)| kinds.contains(&event.kind.as_str()));
         if (counted || SHOWN_TOO.contains(&event.kind.as_str())) && *count <= SAID_MAX {
-            report::say(&format!("    {line}"));
+            let shown: String = line.chars().take(WIDTH_MAX).collect();
+            report::say(&format!("    {shown}{}", if shown.len() < line.len() { " …" } else { "" }));
         }
         Ok(())
     }

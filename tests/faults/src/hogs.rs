@@ -32,7 +32,7 @@ pub enum Condition {
     Cpu,
     /// What a node sends comes 0 to 100 ms late, each packet for itself, in order within a connection
     Jitter,
-    /// Two writers that stream and sync, two that write small blocks and sync each
+    /// Two writers that stream, 8 MiB a sync, two that write small blocks and sync each
     Disk,
 }
 
@@ -71,7 +71,9 @@ impl Harsh {
         if conditions.contains(&Condition::Disk) {
             for n in 0..STREAMS {
                 let file = harsh.files.join(format!("stream-{n}"));
-                let write = format!("dd if=/dev/zero of='{}' bs=1M count=256 conv=fsync status=none", file.display());
+                // In pieces that are synced each: the disk is never idle, but a sync of somebody else waits for a piece, not for
+                // seconds, which would be a disk that hangs.
+                let write = format!("dd if=/dev/zero of='{}' bs=8M count=32 oflag=dsync status=none", file.display());
                 start(format!("while {write}; do :; done"))?;
             }
             for n in 0..SYNCERS {

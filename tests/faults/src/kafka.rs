@@ -10,6 +10,7 @@ use crate::wire::Wire;
 use anyhow::{Context, Result, bail};
 use rookery_protocol::messages::DescribeQuorumRequest;
 use rookery_protocol::messages::describe_quorum::{RequestPartitionData, RequestTopicData, ResponsePartitionData};
+use rustix::process::Signal;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -221,6 +222,21 @@ impl Cluster for KafkaNodes {
             }
         }
         trouble
+    }
+
+    /// The last one may wait long for a controller that has left before it: its log is whole after a kill, too.
+    fn stop_all(&mut self) -> Result<()> {
+        let running: Vec<i32> = self.ids().into_iter().filter(|id| self.runs(*id)).collect();
+        for id in &running {
+            self.signal(*id, Signal::TERM)?;
+        }
+        for id in running {
+            if self.wait(id).is_err() {
+                self.signal(id, Signal::KILL)?;
+                self.wait(id)?;
+            }
+        }
+        Ok(())
     }
 
     fn data(&self) -> Vec<PathBuf> {

@@ -5,7 +5,7 @@
 //! having it (default settings, both). A record counts to the window in which it was sent, however late it comes. Each
 //! repetition has a steady window of its own just before, so that what else the machine does meets both.
 
-use crate::bench::{Bench, CLIENT_PATIENCE, Case, milliseconds};
+use crate::bench::{Bench, CLIENT_PATIENCE, Case, errors_since, milliseconds};
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 use crate::figures::{Goal, Unit};
@@ -153,7 +153,7 @@ fn measure(bench: &mut Bench, nodes: &mut Nodes, change: Change, arguments: &Lat
     let read = bench.lines_of(&read_by)?;
     let history = History { by: [written.by, read.by].concat(), ..History::default() };
     let facts = Facts::of(&history);
-    let errors = facts.unknown.len() + facts.failed.len();
+    let errors = errors_since(&history, windows.first().map_or(0, |w| w.steady.0)).len();
     let lost = bench.lost(nodes, &target, &facts)?;
     let came: HashMap<i64, Time> =
         facts.polls.iter().flat_map(|poll| poll.rows.iter().map(|(_, v)| (*v, poll.t))).collect();

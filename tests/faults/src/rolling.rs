@@ -7,7 +7,7 @@
 //! again (100 ms in librdkafka), and the nodes' clocks when they think it happened, not when it could be used. The
 //! resolution is one write: some milliseconds.
 
-use crate::bench::{Bench, CLIENT_PATIENCE, Case, milliseconds};
+use crate::bench::{Bench, CLIENT_PATIENCE, Case, errors_since, milliseconds};
 use crate::cluster::Cluster;
 use crate::facts::Facts;
 use crate::figures::{Goal, Unit};
@@ -165,14 +165,10 @@ fn judge(
         gaps_said.push(gaps.iter().map(|ms| format!("{ms:.0}")).collect::<Vec<_>>().join(" "));
         let name = library.name();
         bench.keep(&of, &format!("longest gap, {name}"), Unit::Milliseconds, Goal::of(None, 400.0), gaps)?;
-        let refused = facts.unknown.len() + facts.failed.len();
-        // What consumers' users are told of; what a library mends by itself is a notice.
-        let troubles: Vec<&String> = mine.lines().filter_map(|(_, l)| trouble(&l.op)).collect();
-        for error in &troubles {
-            report::say(&format!("{name}: {error}"));
-        }
-        let errors = (refused + troubles.len()) as f64;
-        bench.keep(&of, &format!("errors, {name}"), Unit::Count, Goal::none(), vec![errors])?;
+        // What a client meets while it starts has nothing to do with a restart.
+        let errors = errors_since(&mine, restarts.first().map_or(0, |r| r.began));
+        errors.iter().take(10).for_each(|error| report::say(&format!("{name}: {error}")));
+        bench.keep(&of, &format!("errors, {name}"), Unit::Count, Goal::none(), vec![errors.len() as f64])?;
         let notices = mine.lines().filter(|(_, l)| matches!(l.op, Op::Notice { .. })).count();
         bench.keep(&of, &format!("notices, {name}"), Unit::Count, None, vec![notices as f64])?;
     }
@@ -190,13 +186,6 @@ fn judge(
     let (said, gaps) = (said.join(" "), gaps_said.join("; "));
     report::say(&format!("rolling restart {n}: hand-overs {said} ms; longest gaps {gaps} ms"));
     Ok(())
-}
-
-fn trouble(op: &Op) -> Option<&String> {
-    match op {
-        Op::Trouble { error } => Some(error),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
