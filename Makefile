@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-check verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-latency faults-rolling faults-calm faults-table faults-check verify fix bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -29,8 +29,16 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo "The fault tests need root, for network namespaces: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 faults: root build ## Break a real cluster in every way that there is, look for anomalies; needs root (SECONDS= SEED= FAULTS= CLIENTS=)
 	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),300)" tests/faults/run run
-faults-gaps: root build ## Measure how long nothing is acknowledged when a node is killed, stopped or cut off; needs root (TIMES=)
+faults-gaps: root build ## Measure how long nothing is acknowledged when a node is killed, stopped or cut off; needs root (TIMES= ACTIONS= VICTIMS= BROKERS=rookery,kafka)
 	@scripts/setup clients faults && tests/faults/run gaps
+faults-latency: root build ## Measure whether clients notice a hand-over of the controller, or its death; needs root (TIMES= CASES= WINDOW=)
+	@scripts/setup clients faults && tests/faults/run latency
+faults-rolling: root build ## Measure what a rolling restart costs clients and brokers; needs root (TIMES= CLIENTS=)
+	@scripts/setup clients faults && tests/faults/run rolling
+faults-calm: root build ## Keep cores, network or disk busy, break nothing, count who is fenced or elected for it; needs root (SECONDS= CONDITIONS=cpu,jitter,disk,cpu+disk)
+	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),3600)" tests/faults/run calm
+faults-table: ## Show the figures of measurements that are kept, again (RUN=, several with spaces)
+	@tests/faults/run table $(RUN)
 faults-check: ## Look for anomalies in a run that is kept (RUN=)
 	@tests/faults/run check "$(RUN)"
 verify: setup ## Check format, lints, layers and licences; changes nothing

@@ -14,6 +14,7 @@
 //! | `GET /admin/v1/scrub` | how far the search for damaged records is on this node |
 //! | `POST /admin/v1/scrub` | begin it now |
 //! | `POST /admin/v1/quorum/replace` | take a wiped voter back under its new identity |
+//! | `POST /admin/v1/quorum/transfer` | make another voter the active controller |
 //!
 //! Requests that change anything need `content-type: application/json` (a browser form cannot send that) and an
 //! `Origin`, if there is one, that equals `Host`.
@@ -73,6 +74,8 @@ pub trait NodeView: Send + Sync + 'static {
 pub trait NodeActions: Send + Sync + 'static {
     /// Replace a voter's wiped identity by its new one; any node forwards to the controller. Whether that was needed.
     fn replace_voter(&self, request: ReplaceVoter) -> BoxFuture<'static, Result<bool, Problem>>;
+    /// Make another voter the active controller; any node forwards to the one there is. Which node it is then.
+    fn transfer_controller(&self) -> BoxFuture<'static, Result<i32, Problem>>;
     /// Read all that is stored here and look for damage; whether that was not under way.
     fn scrub_now(&self) -> Result<bool, Problem>;
 }
@@ -134,6 +137,7 @@ pub fn router(view: Arc<dyn NodeView>, actions: Arc<dyn NodeActions>) -> Router 
         .route("/admin/v1/why/brokers/{id}", get(why_broker))
         .route("/admin/v1/why/groups/{id}", get(why_group))
         .route("/admin/v1/quorum/replace", post(replace_voter))
+        .route("/admin/v1/quorum/transfer", post(transfer_controller))
         .route("/admin/v1/scrub", get(scrub).post(scrub_now))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such resource") })
         .method_not_allowed_fallback(|| async {
@@ -193,6 +197,10 @@ async fn replace_voter(
     let Json(request) = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
     let status = if api.actions.replace_voter(request).await? { "replaced" } else { "nothing to do" };
     Ok(Json(Health::of(status)))
+}
+
+async fn transfer_controller(State(api): State<Api>) -> Result<Json<ControllerSummary>, Problem> {
+    Ok(Json(ControllerSummary { node_id: api.actions.transfer_controller().await? }))
 }
 
 async fn scrub(State(api): State<Api>) -> Result<Json<serde_json::Value>, Problem> {

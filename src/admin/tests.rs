@@ -46,6 +46,10 @@ impl NodeActions for Fake {
         let unknown = Problem::new(StatusCode::NOT_FOUND, format!("node {} is no voter", request.node_id));
         Box::pin(async move { if known { Ok(true) } else { Err(unknown) } })
     }
+
+    fn transfer_controller(&self) -> BoxFuture<'static, Result<i32, Problem>> {
+        Box::pin(async { Ok(3) })
+    }
 }
 
 async fn ask(reasons: &[&str], request: &str) -> String {
@@ -111,6 +115,11 @@ async fn what_is_asked_wrongly_is_answered_with_a_problem_document() {
     }
     let answer = ask(&[], &post_of(path, &format!("{JSON}origin: http://n\r\n"), "{\"node_id\":2}")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // A browser's form cannot ask for a change without a body either.
+    let path = "/admin/v1/quorum/transfer";
+    assert!(ask(&[], &post_of(path, "", "")).await.starts_with("HTTP/1.1 415"));
+    let answer = ask(&[], &post_of(path, JSON, "{}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"node_id\":3"), "{answer}");
 }
 
 #[tokio::test]

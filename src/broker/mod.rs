@@ -30,7 +30,9 @@ pub use failure_watch::FailureWatch;
 pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration, RegistrationRefused};
 pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell};
 pub use producer_ids::ProducerIds;
-pub use quorum_admin::{KIND_REPLACE_VOTER, QuorumAdmin, ReplaceError, Replaced, VoterState};
+pub use quorum_admin::{
+    KIND_REPLACE_VOTER, KIND_TRANSFER_CONTROLLER, QuorumAdmin, QuorumChangeError, Replaced, VoterState,
+};
 pub use quorum_lane::{KIND_QUORUM, QuorumLane, QuorumService};
 pub use service::{ControllerService, KIND_CONTROLLER};
 

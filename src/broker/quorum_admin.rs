@@ -5,13 +5,15 @@ use crate::peer::{Lane, PeerError, PeerIdentity, PeerPool, PeerService, ServiceF
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rookery_raft::ids::{NodeId, QuorumNodeId};
-use rookery_raft::quorum::{QuorumError, QuorumNode, Report, Standing};
+use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumNode, Report, Standing};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The kind of such a request on the lane `Controller`.
+/// The kinds of such requests on the lane `Controller`: a voter's new identity in the place of its old one.
 pub const KIND_REPLACE_VOTER: u16 = 2;
+/// Another active controller.
+pub const KIND_TRANSFER_CONTROLLER: u16 = 3;
 const TIMEOUT: Duration = Duration::from_secs(75);
 /// A controller that is away for longer is not elected by waiting.
 const ELECTION_MAX: Duration = Duration::from_secs(10);
@@ -41,9 +43,9 @@ pub enum Replaced {
     NotNeeded,
 }
 
-/// Why a voter was not replaced.
+/// Why the quorum was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReplaceError {
+pub enum QuorumChangeError {
     /// There is no such voter.
     #[error("node {0} is no voter of the metadata quorum")]
     NoVoter(NodeId),
@@ -55,22 +57,22 @@ pub enum ReplaceError {
     Failed(String),
 }
 
-impl ReplaceError {
+impl QuorumChangeError {
     fn to_service(&self, node: NodeId) -> PeerError {
         let (code, message) = match self {
-            ReplaceError::NoVoter(_) => (1, node.to_string()),
-            ReplaceError::NoController(why) => (2, why.clone()),
-            ReplaceError::Failed(why) => (3, why.clone()),
+            QuorumChangeError::NoVoter(_) => (1, node.to_string()),
+            QuorumChangeError::NoController(why) => (2, why.clone()),
+            QuorumChangeError::Failed(why) => (3, why.clone()),
         };
         PeerError::Service { code, message: message.into() }
     }
 
     fn from_service(error: &PeerError, node: NodeId) -> Self {
         match error {
-            PeerError::Service { code: 1, .. } => ReplaceError::NoVoter(node),
-            PeerError::Service { code: 2, message } => ReplaceError::NoController(message.to_string()),
-            PeerError::Service { message, .. } => ReplaceError::Failed(message.to_string()),
-            other => ReplaceError::NoController(other.to_string()),
+            PeerError::Service { code: 1, .. } => QuorumChangeError::NoVoter(node),
+            PeerError::Service { code: 2, message } => QuorumChangeError::NoController(message.to_string()),
+            PeerError::Service { message, .. } => QuorumChangeError::Failed(message.to_string()),
+            other => QuorumChangeError::NoController(other.to_string()),
         }
     }
 }
@@ -118,19 +120,19 @@ impl QuorumAdmin {
 
     /// Put the identity that answers at a voter's address in the place of the one the quorum knows. A new controller goes on
     /// where the one before it was.
-    pub async fn replace_voter(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
+    pub async fn replace_voter(&self, node: NodeId) -> Result<Replaced, QuorumChangeError> {
         let began = Instant::now();
         loop {
             match self.try_to_replace(node).await {
-                Err(ReplaceError::NoController(_)) if began.elapsed() < ELECTION_MAX => sleep(RETRY).await,
+                Err(QuorumChangeError::NoController(_)) if began.elapsed() < ELECTION_MAX => sleep(RETRY).await,
                 outcome => return outcome,
             }
         }
     }
 
-    async fn try_to_replace(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
+    async fn try_to_replace(&self, node: NodeId) -> Result<Replaced, QuorumChangeError> {
         let Some(controller) = self.metadata.controller() else {
-            return Err(ReplaceError::NoController("none is known".to_owned()));
+            return Err(QuorumChangeError::NoController("none is known".to_owned()));
         };
         if controller == self.me {
             return self.replace_here(node).await;
@@ -142,23 +144,75 @@ impl QuorumAdmin {
             Ok(_) => Ok(Replaced::Done),
             Err(error) => {
                 self.metadata.controller_was_wrong(controller);
-                Err(ReplaceError::from_service(&error, node))
+                Err(QuorumChangeError::from_service(&error, node))
             }
         }
     }
 
-    async fn replace_here(&self, node: NodeId) -> Result<Replaced, ReplaceError> {
+    /// Make another voter the active controller, the one that is furthest; which node that is. Where there is none, one that
+    /// is elected soon is asked.
+    pub async fn transfer_controller(&self) -> Result<NodeId, QuorumChangeError> {
+        let began = Instant::now();
+        loop {
+            match self.try_to_transfer().await {
+                Err(QuorumChangeError::NoController(_)) if began.elapsed() < ELECTION_MAX => sleep(RETRY).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_to_transfer(&self) -> Result<NodeId, QuorumChangeError> {
+        let Some(controller) = self.metadata.controller() else {
+            return Err(QuorumChangeError::NoController("none is known".to_owned()));
+        };
+        if controller == self.me {
+            return self.transfer_here().await;
+        }
+        let answer = self.pool.call(controller, Lane::Controller, KIND_TRANSFER_CONTROLLER, Vec::new(), TIMEOUT).await;
+        match answer.map(|next| node_id(&next)) {
+            Ok(Some(next)) => Ok(next),
+            Ok(None) => Err(QuorumChangeError::Failed(format!("node {controller} answered in another language"))),
+            Err(error) => {
+                self.metadata.controller_was_wrong(controller);
+                Err(QuorumChangeError::from_service(&error, controller))
+            }
+        }
+    }
+
+    async fn transfer_here(&self) -> Result<NodeId, QuorumChangeError> {
+        let quorum = self.active_here()?;
+        if quorum.leadership().borrow().voters.len() < 2 {
+            return Err(QuorumChangeError::Failed("there is no other voter".to_owned()));
+        }
+        let gone = quorum.transfer_leadership().await;
+        let leader = quorum.leadership().borrow().leader.as_ref().map(|leader| leader.id.node_id);
+        match leader.filter(|leader| gone && *leader != self.me) {
+            Some(next) => Ok(next),
+            None => Err(QuorumChangeError::Failed(format!(
+                "node {} handed over, and no other voter has taken over yet: ask `rookery cluster` who is the controller",
+                self.me
+            ))),
+        }
+    }
+
+    /// The quorum, if this node is its active controller.
+    fn active_here(&self) -> Result<&MetadataQuorum, QuorumChangeError> {
         let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() else {
-            return Err(ReplaceError::NoController("this node is no voter".to_owned()));
+            return Err(QuorumChangeError::NoController("this node is no voter".to_owned()));
         };
         if !quorum.is_active() {
-            return Err(ReplaceError::NoController(format!("node {} was taken for it and is not", self.me)));
+            return Err(QuorumChangeError::NoController(format!("node {} was taken for it and is not", self.me)));
         }
+        Ok(quorum)
+    }
+
+    async fn replace_here(&self, node: NodeId) -> Result<Replaced, QuorumChangeError> {
+        let quorum = self.active_here()?;
         let voters = quorum.leadership().borrow().voters.clone();
-        let old = voters.into_iter().find(|v| v.id.node_id == node).ok_or(ReplaceError::NoVoter(node))?;
+        let old = voters.into_iter().find(|v| v.id.node_id == node).ok_or(QuorumChangeError::NoVoter(node))?;
         let address = QuorumNode { address: old.node.address };
         let Some(report) = quorum.identify(node, &address).await else {
-            return Err(ReplaceError::Failed(format!(
+            return Err(QuorumChangeError::Failed(format!(
                 "node {node} does not answer at {}: start it first",
                 address.address
             )));
@@ -168,8 +222,8 @@ impl QuorumAdmin {
         }
         let replaced = quorum.replace_voter(old.id, report.id, address).await;
         replaced.map(|()| Replaced::Done).map_err(|error| match error {
-            QuorumError::NotController(_) => ReplaceError::NoController("it changed meanwhile".to_owned()),
-            other => ReplaceError::Failed(other.to_string()),
+            QuorumError::NotController(_) => QuorumChangeError::NoController("it changed meanwhile".to_owned()),
+            other => QuorumChangeError::Failed(other.to_string()),
         })
     }
 }
@@ -188,14 +242,21 @@ fn state(expected: Option<QuorumNodeId>, report: Option<&Report>) -> VoterState 
     }
 }
 
+fn node_id(bytes: &[u8]) -> Option<NodeId> {
+    Some(NodeId(i32::from_be_bytes(bytes.try_into().ok()?)))
+}
+
 impl PeerService for QuorumAdmin {
-    fn call(&self, _from: PeerIdentity, _kind: u16, body: Bytes) -> ServiceFuture<'_> {
+    fn call(&self, _from: PeerIdentity, kind: u16, body: Bytes) -> ServiceFuture<'_> {
         Box::pin(async move {
-            let Ok(id) = <[u8; 4]>::try_from(body.as_ref()) else {
+            if kind == KIND_TRANSFER_CONTROLLER {
+                let next = self.transfer_here().await.map_err(|error| error.to_service(self.me))?;
+                return Ok(vec![Bytes::copy_from_slice(&next.0.to_be_bytes())]);
+            }
+            let Some(node) = node_id(&body) else {
                 let message = "unreadable request".into();
                 return Err(PeerError::Service { code: 3, message });
             };
-            let node = NodeId(i32::from_be_bytes(id));
             match self.replace_here(node).await {
                 Ok(Replaced::Done) => Ok(Vec::new()),
                 Ok(Replaced::NotNeeded) => Ok(vec![Bytes::from_static(KEPT)]),

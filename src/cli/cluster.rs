@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// A voter that is taken in has to catch up first.
 const REPLACE_MAX: Duration = Duration::from_secs(90);
+/// Where there is no controller, an election is waited for; then the successor has to take over.
+const TRANSFER_MAX: Duration = Duration::from_secs(20);
 /// Of trouble on one screen.
 const LINES_MAX: usize = 10;
 
@@ -38,6 +40,11 @@ enum QuorumCommand {
     Replace {
         /// The voter's node id
         node_id: i32,
+        #[command(flatten)]
+        address: HttpAddress,
+    },
+    /// Make another voter the active controller, before the present one is taken out of service, say
+    Transfer {
         #[command(flatten)]
         address: HttpAddress,
     },
@@ -173,8 +180,18 @@ fn trouble(partitions: &Value) -> String {
 
 /// Ask for a change.
 pub fn quorum(arguments: &QuorumArguments) -> Result<()> {
-    let QuorumCommand::Replace { node_id, address } = &arguments.command;
-    let answer = address.post("/admin/v1/quorum/replace", &ReplaceVoter { node_id: *node_id }, REPLACE_MAX)?;
+    match &arguments.command {
+        QuorumCommand::Replace { node_id, address } => replace(*node_id, address),
+        QuorumCommand::Transfer { address } => {
+            let controller = address.post("/admin/v1/quorum/transfer", &serde_json::json!({}), TRANSFER_MAX)?;
+            writeln!(Results::new(), "node {} is the active controller", text(&controller["node_id"]))?;
+            Ok(())
+        }
+    }
+}
+
+fn replace(node_id: i32, address: &HttpAddress) -> Result<()> {
+    let answer = address.post("/admin/v1/quorum/replace", &ReplaceVoter { node_id }, REPLACE_MAX)?;
     if answer["status"] == "replaced" {
         writeln!(Results::new(), "node {node_id} is a voter again")?;
     } else {

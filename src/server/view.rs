@@ -6,7 +6,7 @@ use crate::admin::{
     PartitionTrouble, Problem, QuorumSummary, ReplaceVoter, TopicTrouble, VoterSummary,
 };
 use crate::broker::{
-    BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, ReplaceError, Replaced, VoterState,
+    BrokerState, LocalMetadata, Metadata, MetadataCell, QuorumAdmin, QuorumChangeError, Replaced, VoterState,
 };
 use crate::coordinator::ReplicaLog;
 use crate::coordinator::group::GroupCoordinator;
@@ -229,14 +229,19 @@ impl NodeActions for View {
         }
         .boxed()
     }
+
+    fn transfer_controller(&self) -> BoxFuture<'static, Result<i32, Problem>> {
+        let admin = self.admin.clone();
+        async move { admin.transfer_controller().await.map(|node| node.0).map_err(|error| problem(&error)) }.boxed()
+    }
 }
 
-fn problem(error: &ReplaceError) -> Problem {
+fn problem(error: &QuorumChangeError) -> Problem {
     let detail = error.to_string();
     match error {
-        ReplaceError::NoVoter(_) => Problem::not_found(detail).kafka(ErrorCode::VoterNotFound),
-        ReplaceError::NoController(_) => Problem::unavailable(detail).kafka(ErrorCode::NotController),
-        ReplaceError::Failed(_) => Problem::conflict(detail),
+        QuorumChangeError::NoVoter(_) => Problem::not_found(detail).kafka(ErrorCode::VoterNotFound),
+        QuorumChangeError::NoController(_) => Problem::unavailable(detail).kafka(ErrorCode::NotController),
+        QuorumChangeError::Failed(_) => Problem::conflict(detail),
     }
 }
 
@@ -309,9 +314,9 @@ mod tests {
 
     #[test]
     fn kafkas_name_of_an_error_was_never_told() {
-        let name = |error: ReplaceError| problem(&error).kafka_error;
-        assert_eq!(name(ReplaceError::NoVoter(NodeId(9))), Some("VOTER_NOT_FOUND"));
-        assert_eq!(name(ReplaceError::NoController("none is known".into())), Some("NOT_CONTROLLER"));
-        assert_eq!(name(ReplaceError::Failed("it does not catch up".into())), None);
+        let name = |error: QuorumChangeError| problem(&error).kafka_error;
+        assert_eq!(name(QuorumChangeError::NoVoter(NodeId(9))), Some("VOTER_NOT_FOUND"));
+        assert_eq!(name(QuorumChangeError::NoController("none is known".into())), Some("NOT_CONTROLLER"));
+        assert_eq!(name(QuorumChangeError::Failed("it does not catch up".into())), None);
     }
 }

@@ -7,7 +7,7 @@ use super::invariants::{
 };
 use super::network::{End, Network};
 use super::process::{Process, SESSION, Start};
-use crate::broker::{Metadata, ReplaceError, Replaced};
+use crate::broker::{Metadata, QuorumChangeError, Replaced};
 use crate::replica::partition::{Partition, Role};
 use crate::replica::partition_leader::AckWait;
 use crate::replica::purgatory::DelayedProduce;
@@ -57,7 +57,7 @@ struct Machine {
     /// Its records are gone, and the metadata log does not know yet.
     lost: bool,
     /// Its vote is gone with its disk, until an operator has replaced it.
-    replacing: Option<Option<JoinHandle<Result<Replaced, ReplaceError>>>>,
+    replacing: Option<Option<JoinHandle<Result<Replaced, QuorumChangeError>>>>,
     /// The next commit fails.
     sync_fails: bool,
     /// What was on its disk when it died, or when a sync failed.

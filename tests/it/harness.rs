@@ -281,8 +281,13 @@ impl Cluster {
 
     /// `rookery quorum replace` of a node, asked of another one.
     pub fn replace_voter(&self, i: usize, ask: usize) -> Output {
+        self.quorum(&["replace", &(i + 1).to_string()], ask)
+    }
+
+    /// `rookery quorum …`, asked of a node.
+    pub fn quorum(&self, args: &[&str], ask: usize) -> Output {
         let http = format!("http://127.0.0.1:{}", self.nodes[ask].http);
-        rookery(&["quorum", "replace", &(i + 1).to_string(), "--http", &http], "")
+        rookery(&[&["quorum"], args, &["--http", &http]].concat(), "")
     }
 
     pub fn produce(&self, topic: &str, records: std::ops::Range<usize>) {

@@ -136,3 +136,42 @@ fn two_wiped_voters_of_three_are_no_cluster() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("no active controller"), "{said}");
 }
+
+#[test]
+fn an_operator_hands_the_controller_over_while_records_are_written_and_no_broker_loses_anything() {
+    let cluster = Cluster::start(3);
+    cluster.rookery(&["topic", "create", "t", "--partitions", "3"], "");
+    cluster.wait_in_sync(0);
+    let leaders = || ["0", "1", "2"].map(|p| cluster.leader("t", p));
+    let (before, stream) = (leaders(), cluster.stream("t"));
+    // Asked of the controller itself, and of a node that has to pass it on.
+    for itself in [true, false] {
+        let was = cluster.until("a controller", || cluster.controller(0));
+        let asked = if itself { was } else { (was + 1) % 3 };
+        let done = cluster.quorum(&["transfer"], asked);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{done:?}\n{}", cluster.tails());
+        let now = (0..3).find(|i| said.contains(&format!("node {} is the active controller", i + 1)));
+        let now = now.unwrap_or_else(|| panic!("{said}"));
+        assert_ne!(now, was, "{said}");
+        for i in 0..3 {
+            cluster.until("every node knows it", || (cluster.controller(i) == Some(now)).then_some(()));
+        }
+        // It decides: a topic can be made.
+        cluster.rookery(&["topic", "create", if itself { "u" } else { "v" }], "");
+    }
+    let written = stream.finish();
+    assert_eq!(cluster.consume("t"), expected(written));
+    assert_eq!(leaders(), before);
+    let fenced = cluster.get(0, "/admin/v1/events?kind=broker_fenced").unwrap();
+    assert_eq!(fenced["events"].as_array().unwrap().len(), 0, "{fenced}");
+}
+
+#[test]
+fn a_single_node_has_nobody_to_hand_the_controller_over_to() {
+    let cluster = Cluster::start(1);
+    let refused = cluster.quorum(&["transfer"], 0);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("there is no other voter"), "{said}");
+    assert_eq!(cluster.controller(0), Some(0));
+}

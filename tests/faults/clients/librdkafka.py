@@ -1,7 +1,7 @@
 """A client of the fault test on librdkafka (confluent-kafka).
 
 It writes what it does to a file of JSON lines (see src/history.rs) and ends when its standard input does.
-    librdkafka.py producer|consumer|member|topics --bootstrap A,B --topic T --partitions N --out FILE
+    librdkafka.py producer|consumer|tail|member|topics --bootstrap A,B --topic T --partitions N --out FILE
                   [--writer W --rate R] [--group G]
 """
 
@@ -50,7 +50,7 @@ def stopping():
 
 
 def base(a):
-    return {"bootstrap.servers": a.bootstrap, "log_level": 3, "client.id": a.name, "error_cb": lambda e: a.journal.write("trouble", error=f"{e.name()}: {e.str()}")}
+    return {"bootstrap.servers": a.bootstrap, "log_level": 3, "client.id": a.name, "error_cb": lambda e: a.journal.write("notice", error=f"{e.name()}: {e.str()}")}
 
 
 def value_of(message):
@@ -103,7 +103,7 @@ def producer(a):
     p.flush(5)
 
 
-def consumer(a):
+def consumer(a, at_once=500):
     """Follows every partition from its start, by itself. A position that is out of range would be an anomaly: no reset."""
     journal, stop = a.journal, stopping()
     c = Consumer({**base(a), "group.id": "none", "enable.auto.commit": False, "auto.offset.reset": "error"})
@@ -112,7 +112,7 @@ def consumer(a):
     # At the end, what is there already is still read.
     while not stop.is_set() or quiet < 4:
         rows, quiet = {}, quiet + 1
-        for message in c.consume(500, 0.25):
+        for message in c.consume(at_once, 0.25):
             if message.error():
                 journal.write("trouble", error=f"{message.error().name()} {message.partition()}: {message.error().str()}")
             else:
@@ -121,6 +121,11 @@ def consumer(a):
         for partition, found in rows.items():
             journal.write("poll", p=partition, rows=found)
     c.close()
+
+
+def tail(a):
+    """The same, but each record is noted when it comes, not when some more have come or a quarter of a second is over."""
+    consumer(a, at_once=1)
 
 
 def member(a):
@@ -197,7 +202,7 @@ def topics(a):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["producer", "consumer", "member", "topics"])
+    parser.add_argument("role", choices=["producer", "consumer", "tail", "member", "topics"])
     for text in "name", "bootstrap", "topic", "out", "group":
         parser.add_argument(f"--{text}")
     for number in "partitions", "writer":
@@ -205,7 +210,7 @@ def main():
     parser.add_argument("--rate", type=float)
     a = parser.parse_args()
     a.journal = Journal(a.out)
-    {"producer": producer, "consumer": consumer, "member": member, "topics": topics}[a.role](a)
+    {"producer": producer, "consumer": consumer, "tail": tail, "member": member, "topics": topics}[a.role](a)
     a.journal.close()
 
 

@@ -177,7 +177,7 @@ impl<'a> Facts<'a> {
                 Op::Read { pass, p, leader, rows, batches, .. } => {
                     facts.reads.push(Read { t, pass: *pass, p: *p, leader: *leader, rows: rows.clone(), batches });
                 }
-                Op::Trouble { error } => facts.troubles.push((t, by, error)),
+                Op::Trouble { error } | Op::Notice { error } => facts.troubles.push((t, by, error)),
                 Op::Phase { name } => facts.phases.push((t, *name)),
                 Op::Awaited { what, reached, detail, .. } => {
                     facts.awaited.push(Awaited { t, what, reached: *reached, detail });

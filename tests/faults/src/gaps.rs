@@ -3,21 +3,27 @@
 //! Two views of each: the longest time between two acks of one partition as a librdkafka producer with default settings sees
 //! it, and the time from the fault to the first ack of the [`probe`]. Each repetition has a topic of its own whose leaders
 //! are placed by hand. What was acknowledged is read back.
+//!
+//! Several brokers are measured in turn: all repetitions of one fault on the first, then on the next, then the next fault, so
+//! that a slow hour of the machine meets all of them. Only one cluster runs at a time, at the same addresses.
 
-use crate::history::{Clock, Header, History, Journal, Op, Time, load_lines, path};
-use crate::lab::{Lab, Loss, Port, Stop};
-use crate::nodes::Nodes;
-use crate::run::{NODES, Place, create_topic, seconds};
-use crate::workload::{Goal, Library, Plan, Role};
-use crate::{facts, probe, reader, report};
+use crate::bench::{Bench, CLIENT_PATIENCE, Case};
+use crate::cluster::Cluster;
+use crate::figures::{Goal, Unit};
+use crate::history::Clock;
+use crate::kafka::{KafkaNodes, KafkaPlace};
+use crate::lab::{Loss, Port, Stop};
+use crate::nodes::{Nodes, Role as NodeRole};
+use crate::run::{NODES, Place, seconds};
+use crate::workload::{Library, Role};
+use crate::{facts, probe, report};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use rustix::process::Signal;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The producer runs that long before.
 const BEFORE: Duration = Duration::from_millis(2500);
 /// And that long after the first ack.
@@ -39,11 +45,25 @@ pub struct GapsArguments {
     /// What the node is
     #[arg(long, env = "VICTIMS", value_delimiter = ',', value_enum, default_value = "leader,controller,both")]
     victims: Vec<Victim>,
+    /// Which brokers, in turn
+    #[arg(long, env = "BROKERS", value_delimiter = ',', value_enum, default_value = "rookery")]
+    brokers: Vec<Broker>,
     /// Records a second
     #[arg(long, env = "RATE", default_value_t = 500.0)]
     rate: f64,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    kafka: KafkaPlace,
+}
+
+/// Whose nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Broker {
+    /// Ours
+    Rookery,
+    /// Apache Kafka's
+    Kafka,
 }
 
 /// What is done.
@@ -62,189 +82,151 @@ enum Action {
 enum Victim {
     /// A leader that is not the active controller
     Leader,
+    /// A replica that leads nothing of the topic and is not the active controller
+    Follower,
     /// The active controller, which leads nothing of the topic
     Controller,
     /// The active controller, which leads
     Both,
 }
 
-#[derive(Default)]
-struct Samples {
-    gap: Vec<Time>,
-    probe: Vec<Time>,
+/// What issue and page promise, in seconds: for the producer, for the probe.
+fn goals(action: Action, victim: Victim) -> (Option<Goal>, Option<Goal>) {
+    match (action, victim) {
+        (Action::Kill, Victim::Leader | Victim::Follower) => (Goal::of(0.3, 1.0), Goal::of(0.3, 1.0)),
+        (Action::Kill, Victim::Controller | Victim::Both) => (Goal::of(0.8, 1.5), Goal::of(0.8, 1.5)),
+        (Action::Stop | Action::Isolate, _) => (None, Goal::of(1.2, 2.0)),
+    }
 }
 
-/// Measure.
-pub fn run(arguments: &GapsArguments, stop: Stop) -> Result<ExitCode> {
-    let lab = Lab::create(NODES)?;
-    let place = &arguments.place;
-    let dir = place.directory(0)?;
-    let mut nodes = Nodes::new(&place.rookery, &dir, NODES, &place.settings)?;
-    let header = Header { version: nodes.version(), clients: vec!["librdkafka".to_owned()], ..Default::default() };
-    History::write_header(&dir, &header)?;
-    report::say(&format!("{} · {} times each, in {}", nodes.version(), arguments.times, dir.display()));
-    for id in nodes.ids() {
-        nodes.start(&lab, id)?;
-    }
-    for id in nodes.ids() {
-        nodes.wait_ready(id, PATIENCE, &stop)?;
-    }
-    let journal = Journal::create(&dir, "gaps")?;
-    let mut bench = Bench { lab, nodes, stop, journal, arguments, dir, count: 0, lost: 0, mended: BTreeMap::new() };
-    let mut table = Vec::new();
-    for action in &arguments.actions {
-        for victim in &arguments.victims {
-            let mut samples = Samples::default();
-            for n in 1..=arguments.times {
-                let (gap, probe) = bench.once(*action, *victim)?;
-                report::say(&format!(
-                    "{} {n}: producer {:.3} s, probe {:.3} s",
-                    name(*action, *victim),
-                    seconds(gap),
-                    seconds(probe)
-                ));
-                samples.gap.push(gap);
-                samples.probe.push(probe);
-            }
-            table.push((name(*action, *victim), samples));
-        }
-    }
-    report::say(&format!("\n{:<20} {:<22} {:>8} {:>8} {:>8} {:>8}", "fault", "seconds", "min", "p50", "p99", "max"));
-    for (name, samples) in table {
-        for (what, mut times) in [("longest gap, producer", samples.gap), ("first ack, probe", samples.probe)] {
-            times.sort_unstable();
-            // Nearest rank: of twenty, p99 is the longest.
-            let at = |q: usize| seconds(times[(times.len() * q).div_ceil(100).max(1) - 1]);
-            let (least, most) = (seconds(times[0]), seconds(times[times.len() - 1]));
-            report::say(&format!("{name:<20} {what:<22} {least:>8.3} {:>8.3} {:>8.3} {most:>8.3}", at(50), at(99)));
-        }
-    }
-    let (lost, data) = (bench.lost, bench.nodes.data());
-    if lost > 0 {
-        report::say(&format!("FAILED: {lost} acknowledged records were lost; see {}", bench.dir.display()));
-        return Ok(ExitCode::FAILURE);
-    }
-    drop(bench);
-    if !place.keep {
-        data.iter().try_for_each(std::fs::remove_dir_all)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn name(action: Action, victim: Victim) -> String {
-    format!("{action:?} {victim:?}").to_lowercase()
-}
-
-struct Bench<'a> {
-    lab: Lab,
-    nodes: Nodes,
-    stop: Stop,
-    journal: Journal,
-    arguments: &'a GapsArguments,
-    dir: std::path::PathBuf,
-    count: usize,
-    lost: usize,
+/// A cluster under measurement.
+struct Subject {
+    cluster: Box<dyn Cluster>,
     /// When each node was last mended.
     mended: BTreeMap<i32, Instant>,
 }
 
-impl Bench<'_> {
-    /// One repetition: the producer's longest gap and the probe's time to the first ack.
-    fn once(&mut self, action: Action, victim: Victim) -> Result<(Time, Time)> {
-        self.count += 1;
-        self.await_well()?;
-        let controller = self.nodes.controller()?;
-        let mut others = [controller % NODES + 1, (controller + 1) % NODES + 1];
-        // The one that was broken longest ago.
-        others.sort_by_key(|id| self.mended.get(id).copied());
-        let [one, other] = others;
-        // The first partition is the one that is probed.
-        let (node, leaders) = match victim {
-            Victim::Leader => (one, vec![one, other, controller]),
-            Victim::Controller => (controller, vec![one, other]),
-            Victim::Both => (controller, vec![controller, one, other]),
+/// Measure.
+pub fn run(arguments: &GapsArguments, stop: Stop) -> Result<ExitCode> {
+    // What is missing is said before anything is begun.
+    let place = &arguments.place;
+    let dir = place.directory_for("gaps")?;
+    let mut subjects = Vec::new();
+    for broker in &arguments.brokers {
+        let cluster: Box<dyn Cluster> = match broker {
+            Broker::Rookery => {
+                Box::new(Nodes::new(&place.rookery, &dir, &[NodeRole::Both; NODES as usize], &place.settings)?)
+            }
+            Broker::Kafka => Box::new(KafkaNodes::new(&arguments.kafka, &dir, NODES)?),
         };
-        let replicas: Vec<Vec<i32>> =
-            leaders.iter().map(|first| (0..NODES).map(|n| (first - 1 + n) % NODES + 1).collect()).collect();
-        if let Some(mended) = self.mended.get(&node) {
-            self.stop.sleep(APART.saturating_sub(mended.elapsed() + BEFORE))?;
-        }
-        let topic = format!("gaps-{}", self.count);
-        create_topic(&self.nodes, &topic, &replicas, &self.stop)?;
-        let goal =
-            Goal { bootstrap: self.nodes.bootstrap(), topic: topic.clone(), partitions: i32::try_from(leaders.len())? };
-        let plan = Plan {
-            name: format!("{topic}-producer"),
-            library: Library::Librdkafka,
-            role: Role::Producer,
-            writer: 1,
-            rate: self.arguments.rate,
-            group: String::new(),
-        };
-        let client = plan.start(&self.lab, &self.arguments.place.runtimes, &self.dir, &goal)?;
-        self.stop.sleep(BEFORE)?;
-        let others = Port::all(NODES).into_iter().filter(|p| *p != Port::Node(node)).collect::<Vec<_>>();
-        let before = Clock::now();
-        match action {
-            Action::Kill => {
-                self.nodes.signal(node, Signal::KILL)?;
-            }
-            Action::Stop => self.nodes.signal(node, Signal::STOP)?,
-            Action::Isolate => {
-                let one = vec![Port::Node(node)];
-                let losses = [
-                    Loss { from: one.clone(), to: others.clone(), percent: 100 },
-                    Loss { from: others, to: one, percent: 100 },
-                ];
-                self.lab.cut("gap", &losses)?;
-            }
-        }
-        let acked = probe::first_ack(&self.nodes.ids(), &topic, 0, 800 * crate::history::WRITER_STEP, PATIENCE);
-        let Some(acked) = acked else { bail!("nothing was acknowledged within {} s", PATIENCE.as_secs()) };
-        self.stop.sleep(AFTER)?;
-        let after = Clock::now();
-        match action {
-            Action::Kill => {
-                self.nodes.wait(node)?;
-                self.nodes.start(&self.lab, node)?;
-            }
-            Action::Stop => self.nodes.signal(node, Signal::CONT)?,
-            Action::Isolate => self.lab.restore("gap")?,
-        }
-        self.mended.insert(node, Instant::now());
-        client.wait(PATIENCE, &self.stop)?;
-        let detail = format!("{}, node {node}, {topic}: probe after {} ns", name(action, victim), acked - before);
-        self.journal.write(Op::Trouble { error: detail })?;
-        self.await_well()?;
-        let lines = load_lines(&path(&self.dir, &plan.name))?;
-        let mine = History { by: vec![(plan.name.clone(), lines)], ..Default::default() };
-        let facts = facts::Facts::of(&mine);
-        let Some(gap) = report::longest_gap(&facts, before, after) else {
-            bail!("the producer got no acknowledgement around the fault: see {}.err", plan.name)
-        };
-        for p in 0..goal.partitions {
-            let whole = reader::whole(&self.nodes.ids(), &topic, p)?;
-            let there: HashSet<i64> = whole.rows.iter().map(|(_, v)| *v).collect();
-            let gone = facts.acks.iter().filter(|a| a.p == p && !there.contains(&a.v)).count();
-            if gone > 0 {
-                report::say(&format!("{topic}, partition {p}: {gone} acknowledged records are not there"));
-                self.lost += gone;
-            }
-        }
-        Ok((gap, acked - before))
+        subjects.push(Subject { cluster, mended: BTreeMap::new() });
     }
+    let versions: Vec<String> = subjects.iter().map(|s| s.cluster.version()).collect();
+    let place = Place { dir: Some(dir), ..place.clone() };
+    let mut bench = Bench::create(NODES, &place, stop, "gaps", &versions)?;
+    let mut running = None;
+    for action in &arguments.actions {
+        for victim in &arguments.victims {
+            for now in 0..subjects.len() {
+                if running != Some(now) {
+                    if let Some(before) = running {
+                        let Subject { cluster, mended } = &mut subjects[before];
+                        cluster.stop_all()?;
+                        mended.clear();
+                    }
+                    subjects[now].cluster.start_all(&bench.lab, &bench.stop)?;
+                    running = Some(now);
+                }
+                for n in 1..=arguments.times {
+                    once(&mut bench, &mut subjects[now], (*action, *victim), n, arguments.rate)?;
+                }
+            }
+        }
+    }
+    let data: Vec<_> = subjects.iter().flat_map(|s| s.cluster.data()).collect();
+    // The processes end with the lab.
+    bench.end(&data)
+}
 
-    fn await_well(&mut self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let trouble = self.nodes.trouble();
-            if trouble.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                bail!("not well after {} s: {}", PATIENCE.as_secs(), trouble.join("; "));
-            }
-            self.stop.sleep(Duration::from_millis(50))?;
+/// One repetition.
+fn once(
+    bench: &mut Bench,
+    subject: &mut Subject,
+    (action, victim): (Action, Victim),
+    n: usize,
+    rate: f64,
+) -> Result<()> {
+    let Subject { cluster, mended } = subject;
+    let cluster = &mut **cluster;
+    cluster.await_well(&bench.stop)?;
+    let controller = cluster.controller()?;
+    let mut others = [controller % NODES + 1, (controller + 1) % NODES + 1];
+    // The one that was broken longest ago.
+    others.sort_by_key(|id| mended.get(id).copied());
+    let [one, other] = others;
+    // The first partition is the one that is probed.
+    let (node, leaders) = match victim {
+        Victim::Leader => (one, vec![one, other, controller]),
+        Victim::Follower => (one, vec![other, controller]),
+        Victim::Controller => (controller, vec![one, other]),
+        Victim::Both => (controller, vec![controller, one, other]),
+    };
+    if let Some(mended) = mended.get(&node) {
+        bench.stop.sleep(APART.saturating_sub(mended.elapsed() + BEFORE))?;
+    }
+    let target = bench.topic(cluster, "gaps", &leaders)?;
+    let client = bench.client(Library::Librdkafka, Role::Producer, rate, 1, &target)?;
+    let name = client.plan.name.clone();
+    bench.await_acks(&client, &target, BEFORE)?;
+    let others = Port::all(NODES).into_iter().filter(|p| *p != Port::Node(node)).collect::<Vec<_>>();
+    let before = Clock::now();
+    match action {
+        Action::Kill => cluster.signal(node, Signal::KILL)?,
+        Action::Stop => cluster.signal(node, Signal::STOP)?,
+        Action::Isolate => {
+            let one = vec![Port::Node(node)];
+            let losses = [
+                Loss { from: one.clone(), to: others.clone(), percent: 100 },
+                Loss { from: others, to: one, percent: 100 },
+            ];
+            bench.lab.cut("gap", &losses)?;
         }
     }
+    let patience = cluster.patience();
+    let acked = probe::first_ack(&cluster.ids(), &target.topic, 0, 800 * crate::history::WRITER_STEP, patience);
+    let Some(acked) = acked else { bail!("nothing was acknowledged within {} s", patience.as_secs()) };
+    bench.stop.sleep(AFTER)?;
+    let after = Clock::now();
+    match action {
+        Action::Kill => {
+            cluster.wait(node)?;
+            cluster.start(&bench.lab, node)?;
+        }
+        Action::Stop => cluster.signal(node, Signal::CONT)?,
+        Action::Isolate => bench.lab.restore("gap")?,
+    }
+    mended.insert(node, Instant::now());
+    client.wait(CLIENT_PATIENCE, &bench.stop)?;
+    let case = format!("{action:?} {victim:?}").to_lowercase();
+    bench.note(format!(
+        "{case} of {}, node {node}, {}: probe after {} ns",
+        cluster.name(),
+        target.topic,
+        acked - before
+    ))?;
+    cluster.await_well(&bench.stop)?;
+    let mine = bench.lines_of(&name)?;
+    let facts = facts::Facts::of(&mine);
+    let Some(gap) = report::longest_gap(&facts, before, after) else {
+        bail!("the producer got no acknowledgement around the fault: see {name}.err")
+    };
+    let lost = bench.lost(cluster, &target, &facts)?;
+    let (gap, probe) = (seconds(gap), seconds(acked - before));
+    report::say(&format!("{} {case} {n}: producer {gap:.3} s, probe {probe:.3} s", cluster.name()));
+    let ours = cluster.name() == "rookery";
+    let (producer_goal, probe_goal) = if ours { goals(action, victim) } else { (None, None) };
+    let of = Case { case: &case, broker: cluster.name(), n };
+    bench.keep(&of, "longest gap of the producer", Unit::Seconds, producer_goal, vec![gap])?;
+    bench.keep(&of, "first ack of the probe", Unit::Seconds, probe_goal, vec![probe])?;
+    bench.keep(&of, "lost", Unit::Count, if ours { Goal::none() } else { None }, vec![lost as f64])
 }

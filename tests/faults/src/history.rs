@@ -106,6 +106,8 @@ pub enum Op {
     },
     /// A client told of an error that it goes on after.
     Trouble { error: String },
+    /// A client's library told of something that it mends by itself.
+    Notice { error: String },
     /// A part of the test begins.
     Phase { name: Phase },
     /// A fault, in its phases.

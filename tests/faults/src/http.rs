@@ -1,4 +1,4 @@
-//! `GET` over HTTP/1.0: all that is needed of the admin API.
+//! `GET` and `POST` over HTTP/1.0: all that is needed of the admin API.
 
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
@@ -7,10 +7,21 @@ use std::time::Duration;
 
 /// Status and body; in vain after so long: a node that hangs must not hold up the test.
 pub fn get(address: SocketAddr, path: &str, patience: Duration) -> Result<(u16, String)> {
+    ask(address, &format!("GET {path} HTTP/1.0\r\n"), "", patience)
+}
+
+/// The same, asking for a change.
+pub fn post(address: SocketAddr, path: &str, json: &str, patience: Duration) -> Result<(u16, String)> {
+    let length = json.len();
+    let head = format!("POST {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
+    ask(address, &head, json, patience)
+}
+
+fn ask(address: SocketAddr, head: &str, body: &str, patience: Duration) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("{head}host: {address}\r\nconnection: close\r\n\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

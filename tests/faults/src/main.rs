@@ -12,10 +12,16 @@
 //! | to find | look in |
 //! |---|---|
 //! | a run from start to verdict | [`run`] |
-//! | the distribution of gaps and of crash → first ack | [`gaps`] |
+//! | the distribution of gaps and of crash → first ack, beside Apache Kafka | [`gaps`] |
+//! | whether clients notice that the controller changes | [`latency`] |
+//! | what a rolling restart costs | [`rolling`] |
+//! | whether anybody is fenced or elected where nothing is broken | [`calm`], the harsh conditions: [`hogs`] |
+//! | what measurements share: topics placed by hand, what was lost | [`bench`], their lines and table: [`figures`] |
 //! | namespaces, cables, cuts | [`lab`] |
 //! | a file system per node: freeze, fill, lose power | [`disks`] |
-//! | `rookery server` as a process, its health over HTTP | [`nodes`], [`http`] |
+//! | a cluster to measure, whichever broker | [`cluster`], its processes: [`processes`] |
+//! | `rookery server`, its health over HTTP | [`nodes`], [`http`] |
+//! | Apache Kafka's nodes | [`kafka`] |
 //! | what can be broken, how it heals, how it is seen to have worked: one file per family | [`faults`] |
 //! | which fault comes when | [`schedule`] |
 //! | the clients' command lines | [`workload`]; the programs are in `clients/` |
@@ -30,19 +36,28 @@
 //! are the machine's monotonic clock in nanoseconds, which every process shares. An operation without an answer has an
 //! unknown outcome. A fault counts only if it was seen to take effect.
 
+mod bench;
+mod calm;
 mod checkers;
+mod cluster;
 mod disks;
 mod facts;
 mod faults;
+mod figures;
 mod gaps;
 mod history;
+mod hogs;
 mod http;
+mod kafka;
 mod lab;
+mod latency;
 mod nodes;
 mod picture;
 mod probe;
+mod processes;
 mod reader;
 mod report;
+mod rolling;
 mod run;
 mod schedule;
 mod wire;
@@ -71,6 +86,18 @@ enum Command {
     },
     /// Break one thing over and over and show how long nothing is acknowledged
     Gaps(gaps::GapsArguments),
+    /// Hand the controller over, kill one that is no broker, and show whether clients notice
+    Latency(latency::LatencyArguments),
+    /// Restart all nodes in turn, over and over, and show what clients see of it
+    Rolling(rolling::RollingArguments),
+    /// Break nothing, but keep cores, network or disk busy: nobody may be fenced, nobody elected
+    Calm(calm::CalmArguments),
+    /// Show the table of measurements that are kept, again
+    Table {
+        /// The directories of their runs; what is the same in several counts together
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
     /// Show which faults there are
     List,
     /// Whether this machine can have fault tests: exit code 3, and why, if not
@@ -92,6 +119,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => lab::attended(move |stop| run::run(&arguments, stop)),
         Command::Check { run } => report::again(&run),
         Command::Gaps(arguments) => lab::attended(move |stop| gaps::run(&arguments, stop)),
+        Command::Latency(arguments) => lab::attended(move |stop| latency::run(&arguments, stop)),
+        Command::Rolling(arguments) => lab::attended(move |stop| rolling::run(&arguments, stop)),
+        Command::Calm(arguments) => lab::attended(move |stop| calm::run(&arguments, stop)),
+        Command::Table { runs } => figures::again(&runs),
         Command::Here => Ok(match lab::Lab::create(run::NODES) {
             Ok(_) => ExitCode::SUCCESS,
             Err(why) => {

@@ -1,30 +1,29 @@
-//! The nodes as processes, each in its namespace, and what they say of themselves over HTTP.
+//! Rookery's nodes, each in its namespace, and what they say of themselves over HTTP.
 
-use crate::history::Clock;
+use crate::cluster::{Cluster, address};
 use crate::http;
-use crate::lab::{Lab, Port, Stop};
+use crate::lab::{Lab, Port};
+use crate::processes::Processes;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-/// Where clients connect.
-pub const KAFKA_PORT: u16 = 9092;
 const PEER_PORT: u16 = 9192;
 const HTTP_PORT: u16 = 8090;
-/// A node that has not left by then is stuck.
-const STOP_MAX: Duration = Duration::from_secs(40);
+/// What a measurement waits for at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node says at once how it is.
 const HEALTH_MAX: Duration = Duration::from_millis(500);
 /// A node that is asked about the cluster asks the voters itself, and waits for one that hangs.
 const VIEW_MAX: Duration = Duration::from_secs(3);
+/// A controller that is handed over waits for its successor.
+const TRANSFER_MAX: Duration = Duration::from_secs(20);
 /// A busy machine may be too slow for one answer in time.
 const ASKED: usize = 5;
 
@@ -77,13 +76,51 @@ pub struct PartitionView {
     pub offline: usize,
 }
 
-/// One node.
-pub struct Node {
-    /// Its id.
-    pub id: i32,
-    process: Option<Child>,
-    /// Everything it has said, over all its lives.
-    pub log: PathBuf,
+/// A page of `GET /admin/v1/events`: the part of it that the test needs.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct EventPage {
+    /// The events, oldest first.
+    #[serde(default)]
+    pub events: Vec<EventView>,
+    /// Where to go on.
+    pub next: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Deserialize, serde::Serialize)]
+pub struct EventView {
+    /// Counts them.
+    pub number: u64,
+    /// When, by the wall clock of the controller.
+    pub time: String,
+    /// Such as `broker_fenced`.
+    pub kind: String,
+    /// In words.
+    pub what: String,
+    /// Why, in words.
+    #[serde(default)]
+    pub because: String,
+}
+
+/// What a node is (`process.roles`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A broker with a vote in the metadata quorum.
+    Both,
+    /// A broker alone.
+    Broker,
+    /// A vote alone.
+    Controller,
+}
+
+impl Role {
+    fn setting(self) -> &'static str {
+        match self {
+            Role::Both => "broker,controller",
+            Role::Broker => "broker",
+            Role::Controller => "controller",
+        }
+    }
 }
 
 /// All nodes.
@@ -91,29 +128,45 @@ pub struct Nodes {
     binary: PathBuf,
     dir: PathBuf,
     settings: Vec<String>,
+    /// Of node 1, 2, …
+    roles: Vec<Role>,
     /// What each node's environment has more.
     pub environment: Vec<(i32, String, String)>,
     /// Libraries that every node loads before its own.
     pub preload: Vec<PathBuf>,
     /// Data that lies elsewhere than in `dir`.
     places: Vec<(i32, PathBuf)>,
-    all: Vec<Node>,
+    processes: Processes,
+}
+
+impl Deref for Nodes {
+    type Target = Processes;
+
+    fn deref(&self) -> &Processes {
+        &self.processes
+    }
+}
+
+impl DerefMut for Nodes {
+    fn deref_mut(&mut self) -> &mut Processes {
+        &mut self.processes
+    }
 }
 
 impl Nodes {
     /// Nodes that are not started yet; their data and logs will be in `dir`.
-    pub fn new(binary: &Path, dir: &Path, count: i32, settings: &[String]) -> Result<Nodes> {
+    pub fn new(binary: &Path, dir: &Path, roles: &[Role], settings: &[String]) -> Result<Nodes> {
         let binary = fs::canonicalize(binary)
             .with_context(|| format!("no binary at {}: `make build`, or say ROOKERY=", binary.display()))?;
-        let all = (1..=count).map(|id| Node { id, process: None, log: dir.join(format!("node-{id}.log")) }).collect();
         Ok(Nodes {
             binary,
             dir: dir.to_owned(),
             settings: settings.to_vec(),
+            roles: roles.to_vec(),
             environment: Vec::new(),
             preload: Vec::new(),
             places: Vec::new(),
-            all,
+            processes: Processes::new(dir, "node", i32::try_from(roles.len())?),
         })
     }
 
@@ -122,132 +175,10 @@ impl Nodes {
         self.places = places;
     }
 
-    /// Their ids.
-    pub fn ids(&self) -> Vec<i32> {
-        self.all.iter().map(|n| n.id).collect()
-    }
-
-    /// `HOST:PORT,…` for clients.
-    pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self.ids().into_iter().map(|id| kafka(id).to_string()).collect();
-        addresses.join(",")
-    }
-
-    fn node(&mut self, id: i32) -> &mut Node {
-        self.all.iter_mut().find(|n| n.id == id).expect("ids come from this list")
-    }
-
-    /// What `rookery --version` says.
-    pub fn version(&self) -> String {
-        let out = Command::new(&self.binary).arg("--version").output();
-        out.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
-    }
-
-    /// Start the process.
-    pub fn start(&mut self, lab: &Lab, id: i32) -> Result<()> {
-        let voters: Vec<String> =
-            self.ids().iter().map(|n| format!("{n}@{}:{PEER_PORT}", Port::Node(*n).address())).collect();
-        let (binary, data) = (self.binary.clone(), self.data_of(id));
-        let mut environment: Vec<String> =
-            self.environment.iter().filter(|(node, ..)| *node == id).map(|(_, k, v)| format!("{k}={v}")).collect();
-        if !self.preload.is_empty() {
-            let libraries: Vec<String> = self.preload.iter().map(|l| l.display().to_string()).collect();
-            environment.push(format!("LD_PRELOAD={}", libraries.join(":")));
-            environment.push(format!("FAULTS_DATA={}", data.display()));
-        }
-        let settings = self.settings.clone();
-        let node = self.node(id);
-        if node.process.is_some() {
-            bail!("node {id} runs already");
-        }
-        let log = OpenOptions::new().create(true).append(true).open(&node.log)?;
-        let mut command = lab.command(Port::Node(id), "env");
-        command.args(environment).arg(binary).arg("server");
-        command.args(["--node-id", &id.to_string(), "--voters", &voters.join(",")]);
-        command
-            .args(["--listen", &kafka(id).to_string(), "--http", &admin(id).to_string()])
-            .arg("--data-dir")
-            .arg(data);
-        for setting in &settings {
-            command.args(["--set", setting]);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        node.process = Some(command.spawn()?);
-        Ok(())
-    }
-
-    /// Send a signal.
-    pub fn signal(&mut self, id: i32, signal: Signal) -> Result<()> {
-        let pid = self.pid(id)?;
-        kill_process(pid, signal).with_context(|| format!("signalling node {id}"))
-    }
-
-    /// The process.
-    pub fn pid(&mut self, id: i32) -> Result<Pid> {
-        let process = self.node(id).process.as_ref().with_context(|| format!("node {id} does not run"))?;
-        Pid::from_raw(process.id().cast_signed()).context("no pid")
-    }
-
-    /// Wait for the process to end.
-    pub fn wait(&mut self, id: i32) -> Result<ExitStatus> {
-        let end = Instant::now() + STOP_MAX;
-        loop {
-            if let Some(status) = self.ended(id)? {
-                return Ok(status);
-            }
-            if Instant::now() > end {
-                bail!("node {id} has not ended after {} s", STOP_MAX.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// How the process ended, if it did.
-    pub fn ended(&mut self, id: i32) -> Result<Option<ExitStatus>> {
-        let node = self.node(id);
-        let Some(process) = &mut node.process else { bail!("node {id} does not run") };
-        let status = process.try_wait()?;
-        if status.is_some() {
-            node.process = None;
-        }
-        Ok(status)
-    }
-
-    /// Whether there is a process.
-    pub fn runs(&mut self, id: i32) -> bool {
-        self.node(id).process.is_some()
-    }
-
-    /// Nodes that ended without having been asked to: each with its exit status and last words.
-    pub fn deserters(&mut self) -> Vec<String> {
-        let mut gone = Vec::new();
-        for id in self.ids() {
-            if self.runs(id)
-                && let Ok(Some(status)) = self.ended(id)
-            {
-                gone.push(format!("node {id} ended by itself ({status}): {}", last_line(&self.node(id).log)));
-            }
-        }
-        gone
-    }
-
-    /// Wait until a node says that it is ready.
-    pub fn wait_ready(&mut self, id: i32, patience: Duration, stop: &Stop) -> Result<()> {
-        let end = Instant::now() + patience;
-        loop {
-            stop.check()?;
-            let why = match ready(id) {
-                Ok(()) => return Ok(()),
-                Err(error) => format!("{error:#}"),
-            };
-            if let Some(status) = self.ended(id)? {
-                bail!("node {id} ended ({status}): {}", last_line(&self.node(id).log));
-            }
-            if Instant::now() > end {
-                bail!("node {id} is not ready after {} s: {why}", patience.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    /// Nodes with one of these roles.
+    fn with_roles(&self, wanted: &[Role]) -> Vec<i32> {
+        let ids = self.ids().into_iter().zip(&self.roles);
+        ids.filter(|(_, role)| wanted.contains(role)).map(|(id, _)| id).collect()
     }
 
     /// The newest view that any node answers with.
@@ -257,16 +188,111 @@ impl Nodes {
         (0..ASKED).find_map(|_| newest()).context("no node answers")
     }
 
-    /// The active controller.
-    pub fn controller(&self) -> Result<i32> {
+    /// Where a node keeps its data.
+    pub fn data_of(&self, id: i32) -> PathBuf {
+        let placed = self.places.iter().find(|(node, _)| *node == id);
+        placed.map_or_else(|| self.dir.join(format!("node-{id}")), |(_, place)| place.clone())
+    }
+
+    /// Make a voter of a node that has lost its vote, as an operator would: another node is asked.
+    pub fn replace_voter(&self, id: i32, ask: i32) -> Result<()> {
+        let done = Command::new(&self.binary)
+            .args(["quorum", "replace", &id.to_string(), "--http", &format!("http://{}", admin(ask))])
+            .output()?;
+        if !done.status.success() {
+            bail!("rookery quorum replace {id}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// Make another voter the active controller, as an operator would: any node is asked.
+    pub fn transfer_controller(&self, ask: i32) -> Result<()> {
+        let (status, body) = http::post(admin(ask), "/admin/v1/quorum/transfer", "{}", TRANSFER_MAX)?;
+        if status != 200 {
+            bail!("the controller was not handed over: {body}");
+        }
+        Ok(())
+    }
+
+    /// What happened in the cluster, from event `after` on; without it only where to go on from.
+    pub fn events(&self, after: Option<u64>) -> Result<EventPage> {
+        let path = match after {
+            Some(after) => format!("/admin/v1/events?limit=1000&after={after}"),
+            None => "/admin/v1/events?limit=1".to_owned(),
+        };
+        let ask = |id: i32| {
+            let (_, body) = http::get(admin(id), &path, VIEW_MAX)?;
+            serde_json::from_str::<EventPage>(&body).context("the answer of /admin/v1/events")
+        };
+        // Whoever is furthest.
+        let pages = self.ids().into_iter().filter_map(|id| ask(id).ok());
+        pages.max_by_key(|page| page.next).context("no node tells events")
+    }
+}
+
+impl Cluster for Nodes {
+    fn name(&self) -> &'static str {
+        "rookery"
+    }
+
+    fn version(&self) -> String {
+        let out = Command::new(&self.binary).arg("--version").output();
+        out.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    fn brokers(&self) -> Vec<i32> {
+        self.with_roles(&[Role::Both, Role::Broker])
+    }
+
+    fn start(&mut self, lab: &Lab, id: i32) -> Result<()> {
+        let voters: Vec<String> = self
+            .with_roles(&[Role::Both, Role::Controller])
+            .iter()
+            .map(|n| format!("{n}@{}:{PEER_PORT}", Port::Node(*n).address()))
+            .collect();
+        let data = self.data_of(id);
+        let mut environment: Vec<String> =
+            self.environment.iter().filter(|(node, ..)| *node == id).map(|(_, k, v)| format!("{k}={v}")).collect();
+        if !self.preload.is_empty() {
+            let libraries: Vec<String> = self.preload.iter().map(|l| l.display().to_string()).collect();
+            environment.push(format!("LD_PRELOAD={}", libraries.join(":")));
+            environment.push(format!("FAULTS_DATA={}", data.display()));
+        }
+        let role = self.roles[usize::try_from(id - 1)?];
+        let mut command = lab.command(Port::Node(id), "env");
+        command.args(environment).arg(&self.binary).arg("server");
+        command.args(["--node-id", &id.to_string(), "--roles", role.setting(), "--voters", &voters.join(",")]);
+        command
+            .args(["--listen", &address(id).to_string(), "--http", &admin(id).to_string()])
+            .args(["--peer", &format!("{}:{PEER_PORT}", Port::Node(id).address())])
+            .arg("--data-dir")
+            .arg(data);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        self.spawn(id, command)
+    }
+
+    fn ready(&self, id: i32) -> Result<()> {
+        let (status, body) = http::get(admin(id), "/health/ready", HEALTH_MAX)?;
+        if status != 200 {
+            bail!("{body}");
+        }
+        Ok(())
+    }
+
+    fn controller(&self) -> Result<i32> {
         self.view()?.quorum.controller.map(|c| c.node_id).context("no active controller")
     }
 
-    /// Why the cluster is not as it should be; nothing if it is.
-    pub fn trouble(&self) -> Vec<String> {
+    fn trouble(&self) -> Vec<String> {
         let mut trouble = Vec::new();
         for id in self.ids() {
-            if let Err(error) = ready(id) {
+            if let Err(error) = self.ready(id) {
                 trouble.push(format!("node {id}: {error:#}"));
                 continue;
             }
@@ -289,54 +315,9 @@ impl Nodes {
         trouble
     }
 
-    /// Where each node keeps its data.
-    pub fn data(&self) -> Vec<PathBuf> {
+    fn data(&self) -> Vec<PathBuf> {
         self.ids().iter().map(|id| self.data_of(*id)).collect()
     }
-
-    /// Where a node keeps its data.
-    pub fn data_of(&self, id: i32) -> PathBuf {
-        let placed = self.places.iter().find(|(node, _)| *node == id);
-        placed.map_or_else(|| self.dir.join(format!("node-{id}")), |(_, place)| place.clone())
-    }
-
-    /// Make a voter of a node that has lost its vote, as an operator would: another node is asked.
-    pub fn replace_voter(&self, id: i32, ask: i32) -> Result<()> {
-        let done = Command::new(&self.binary)
-            .args(["quorum", "replace", &id.to_string(), "--http", &format!("http://{}", admin(ask))])
-            .output()?;
-        if !done.status.success() {
-            bail!("rookery quorum replace {id}: {}", String::from_utf8_lossy(&done.stderr).trim());
-        }
-        Ok(())
-    }
-
-    /// How much a node has said so far.
-    pub fn log_length(&mut self, id: i32) -> Result<u64> {
-        Ok(fs::metadata(&self.node(id).log)?.len())
-    }
-
-    /// What a node has said since then.
-    pub fn log_since(&mut self, id: i32, length: u64) -> Result<String> {
-        let mut text = Vec::new();
-        let mut file = File::open(&self.node(id).log)?;
-        file.seek(SeekFrom::Start(length))?;
-        file.read_to_end(&mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// Write a line between those of a node.
-    pub fn mark(&mut self, id: i32, text: &str) {
-        use std::io::Write;
-        if let Ok(mut log) = OpenOptions::new().append(true).open(&self.node(id).log) {
-            let _ = writeln!(log, "--- {text} at monotonic {}", Clock::now());
-        }
-    }
-}
-
-/// Where a node's clients connect.
-pub fn kafka(id: i32) -> SocketAddr {
-    (Port::Node(id).address(), KAFKA_PORT).into()
 }
 
 fn admin(id: i32) -> SocketAddr {
@@ -359,23 +340,7 @@ pub fn state(stat: &str) -> Option<char> {
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
 }
 
-fn ready(id: i32) -> Result<()> {
-    let (status, body) = http::get(admin(id), "/health/ready", HEALTH_MAX)?;
-    if status != 200 {
-        bail!("{body}");
-    }
-    Ok(())
-}
-
 fn view(id: i32) -> Result<View> {
     let (_, body) = http::get(admin(id), "/admin/v1/cluster", VIEW_MAX)?;
     serde_json::from_str(&body).context("the answer of /admin/v1/cluster")
-}
-
-fn last_line(log: &Path) -> String {
-    let mut text = String::new();
-    if let Ok(mut file) = File::open(log) {
-        let _ = file.read_to_string(&mut text);
-    }
-    text.lines().last().unwrap_or_default().to_owned()
 }

@@ -1,7 +1,7 @@
 //! Reads everything back: whole partitions from whoever leads them, topics, what groups have committed.
 
+use crate::cluster::address;
 use crate::history::{Batch, Offset, Value};
-use crate::nodes::kafka;
 use crate::wire::{Wire, explain};
 use anyhow::{Context, Result, bail};
 use rookery_protocol::SmolStr;
@@ -41,7 +41,7 @@ pub fn any<T>(nodes: &[i32], ask: impl Fn(&mut Wire, Instant) -> Result<T>) -> R
     let mut last = None;
     for node in nodes {
         let deadline = Instant::now() + ONE_ANSWER;
-        match Wire::open(kafka(*node), deadline).and_then(|mut wire| ask(&mut wire, deadline)) {
+        match Wire::open(address(*node), deadline).and_then(|mut wire| ask(&mut wire, deadline)) {
             Ok(answer) => return Ok(answer),
             Err(error) => last = Some(error.context(format!("node {node}"))),
         }
@@ -74,7 +74,7 @@ pub fn whole(nodes: &[i32], topic: &str, p: i32) -> Result<Whole> {
         bail!("partition {p} has no leader");
     }
     let deadline = || Instant::now() + ONE_ANSWER;
-    let mut wire = Wire::open(kafka(found.leader_id), deadline())?;
+    let mut wire = Wire::open(address(found.leader_id), deadline())?;
     let mut next = list_offset(&mut wire, topic, p, EARLIEST, deadline())?;
     let end = list_offset(&mut wire, topic, p, LATEST, deadline())?;
     let (mut rows, mut batches) = (Vec::new(), Vec::new());

@@ -1,10 +1,11 @@
 //! A run from start to verdict: cluster, clients, faults, healing, reading back, checking.
 
+use crate::cluster::Cluster;
 use crate::disks::Disks;
 use crate::faults::{Active, Kind, LATER, Need, Shim, World, catalogue};
 use crate::history::{Clock, FaultPhase, Header, History, Journal, Op, Phase, Time};
 use crate::lab::{Lab, Stop};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Role as NodeRole};
 use crate::schedule::{Schedule, Turn};
 use crate::workload::{Client, Goal, Library, Plan, Role, Runtimes};
 use crate::{reader, report};
@@ -72,11 +73,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// A new directory.
-    pub fn directory(&self, seed: u64) -> Result<PathBuf> {
+    /// A new directory for a run of this name.
+    pub fn directory_for(&self, name: &str) -> Result<PathBuf> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
-            None => PathBuf::from(format!("target/faults/{seed}-{}", std::process::id())),
+            None => PathBuf::from(format!("target/faults/{name}-{}", std::process::id())),
         };
         if dir.join("run.json").exists() {
             bail!("{} holds a run already", dir.display());
@@ -92,15 +93,16 @@ pub fn run(arguments: &RunArguments, stop: Stop) -> Result<ExitCode> {
     let kinds = catalogue();
     let mut schedule = Schedule::new(&kinds, &arguments.faults)?;
     let lab = Lab::create(NODES)?;
-    let dir = arguments.place.directory(seed)?;
-    let nodes = Nodes::new(&arguments.place.rookery, &dir, NODES, &arguments.place.settings)?;
+    let dir = arguments.place.directory_for(&seed.to_string())?;
+    let roles = [NodeRole::Both; NODES as usize];
+    let nodes = Nodes::new(&arguments.place.rookery, &dir, &roles, &arguments.place.settings)?;
     let header = Header {
         seed,
         seconds: arguments.seconds,
         faults: arguments.faults.clone(),
         clients: arguments.clients.iter().map(|c| c.name().to_owned()).collect(),
         version: nodes.version(),
-        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        kernel: kernel(),
         topic: TOPIC.to_owned(),
         partitions: PARTITIONS,
     };
@@ -166,7 +168,7 @@ impl Run {
         // Each node leads as many partitions as the others.
         let turns = [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]];
         let replicas: Vec<Vec<i32>> = turns.iter().cycle().take(usize::try_from(PARTITIONS)?).cloned().collect();
-        create_topic(nodes, TOPIC, &replicas, stop)?;
+        create_topic(&nodes.ids(), TOPIC, &replicas, PATIENCE, stop)?;
         let share = arguments.rate / arguments.clients.len() as f64;
         for (n, library) in (1..).zip(&arguments.clients) {
             for (role, name) in [
@@ -462,12 +464,12 @@ impl Run {
 }
 
 /// Create a topic as soon as the cluster lets us.
-pub fn create_topic(nodes: &Nodes, topic: &str, replicas: &[Vec<i32>], stop: &Stop) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+pub fn create_topic(nodes: &[i32], topic: &str, replicas: &[Vec<i32>], patience: Duration, stop: &Stop) -> Result<()> {
+    let end = Instant::now() + patience;
     loop {
-        let made = reader::any(&nodes.ids(), |wire, deadline| wire.create_topic(topic, replicas, deadline));
+        let made = reader::any(nodes, |wire, deadline| wire.create_topic(topic, replicas, deadline));
         let leads = made.and_then(|()| {
-            let (_, described) = reader::describe(&nodes.ids(), topic)?;
+            let (_, described) = reader::describe(nodes, topic)?;
             let all = described.partitions.len() == replicas.len()
                 && described.partitions.iter().all(|p| p.leader_id >= 0 && p.isr_nodes.len() == p.replica_nodes.len());
             if all { Ok(()) } else { bail!("topic {topic} has not all its leaders and replicas yet") }
@@ -478,6 +480,11 @@ pub fn create_topic(nodes: &Nodes, topic: &str, replicas: &[Vec<i32>], stop: &St
             Err(_) => stop.sleep(Duration::from_millis(50))?,
         }
     }
+}
+
+/// The kernel's version.
+pub fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// Nanoseconds as seconds.

@@ -62,6 +62,8 @@ pub enum Role {
     Producer,
     /// Reads everything by itself.
     Consumer,
+    /// The same, and notes each record as it comes: for its latency. librdkafka only.
+    Tail,
     /// Reads as a member of a group.
     Member,
     /// Creates topics.
@@ -69,10 +71,12 @@ pub enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
         match self {
             Role::Producer => "producer",
             Role::Consumer => "consumer",
+            Role::Tail => "tail",
             Role::Member => "member",
             Role::Topics => "topics",
         }

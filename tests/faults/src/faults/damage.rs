@@ -9,6 +9,7 @@
 //! | the newest write-ahead log of the metadata log is cut | refuses to start; an operator replaces the voter |
 
 use super::{Active, Kind, Need, Target, World, membership, power};
+use crate::cluster::Cluster;
 use crate::history::{Journal, Op};
 use crate::reader;
 use crate::run::{PARTITIONS, TOPIC};

@@ -3,19 +3,48 @@
 //! of them quicker than it should.
 
 use super::{Active, Kind, Need, Target, World};
-use crate::lab::Port;
+use crate::lab::{Lab, Port};
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-struct Late {
+/// How late packets come.
+#[derive(Debug, Clone, Copy)]
+pub struct Delay {
+    /// Milliseconds, at least.
+    pub least: u64,
+    /// At most.
+    pub most: u64,
+    /// In which order.
+    pub order: Order,
+    /// Only packets that the node sends: what goes from node to node is late once then.
+    pub one_way: bool,
+}
+
+/// In which order late packets come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they were sent.
+    Kept,
+    /// As they were sent within each flow (addresses, protocol, ports), as on networks that keep a connection to one path.
+    OfFlows,
+    /// Any.
+    Any,
+}
+
+/// A node's cable, lengthened by a pump.
+pub struct Pump {
     node: i32,
-    pump: Child,
+    process: Child,
     least: u64,
     file: PathBuf,
+}
+
+struct Late {
+    pump: Pump,
     detail: String,
 }
 
@@ -33,8 +62,10 @@ pub fn kinds() -> Vec<Kind> {
             // At least some milliseconds, so that it can be seen.
             let least = if even { most } else { 4 };
             world.nodes.mark(node, name);
-            let late = Late::begin(world, node, least, most, reorder, format!("{least} to {most} ms at {role}"))?;
-            Ok(Box::new(late) as Box<dyn Active>)
+            let order = if reorder { Order::Any } else { Order::Kept };
+            let delay = Delay { least, most, order, one_way: false };
+            let pump = Pump::begin(&world.lab, &world.programs, &world.scratch, node, delay)?;
+            Ok(Box::new(Late { pump, detail: format!("{least} to {most} ms at {role}") }) as Box<dyn Active>)
         }),
     };
     vec![
@@ -66,31 +97,62 @@ pub fn kinds() -> Vec<Kind> {
     ]
 }
 
-impl Late {
-    fn begin(world: &World, node: i32, least: u64, most: u64, reorder: bool, detail: String) -> Result<Late> {
+impl Pump {
+    /// Take the node's cable from the bridge and put a pump between.
+    pub fn begin(lab: &Lab, programs: &Path, scratch: &Path, node: i32, delay: Delay) -> Result<Pump> {
         let (cable, inner, outer) = names(node);
-        at_bridge(world, &["link", "add", &inner, "type", "veth", "peer", "name", &outer])?;
-        at_bridge(world, &["link", "set", &inner, "up"])?;
-        let file = world.scratch.join(format!("pump-{cable}"));
+        at_bridge(lab, &["link", "add", &inner, "type", "veth", "peer", "name", &outer])?;
+        at_bridge(lab, &["link", "set", &inner, "up"])?;
+        let file = scratch.join(format!("pump-{cable}"));
         // What an earlier pump said is not this one's.
         if file.exists() {
             fs::remove_file(&file)?;
         }
-        let mut command = world.lab.command_at_bridge("python3");
-        command.arg(world.programs.join("pump.py")).args([&cable, &inner]);
-        command.args([least.to_string(), most.to_string()]).arg(&file);
-        if reorder {
-            command.arg("reorder");
+        let mut command = lab.command_at_bridge("python3");
+        command.arg(programs.join("pump.py")).args([&cable, &inner]);
+        command.args([delay.least.to_string(), delay.most.to_string()]).arg(&file);
+        command.args(match delay.order {
+            Order::Kept => None,
+            Order::OfFlows => Some("flows"),
+            Order::Any => Some("reorder"),
+        });
+        if delay.one_way {
+            command.arg("one-way");
         }
-        let mut pump = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start the pump")?;
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process = spawned.context("cannot start the pump")?;
         let mut said = String::new();
-        BufReader::new(pump.stdout.take().context("the pump has an output")?).read_line(&mut said)?;
+        BufReader::new(process.stdout.take().context("the pump has an output")?).read_line(&mut said)?;
         if said.trim() != "ready" {
             bail!("the pump did not start");
         }
-        at_bridge(world, &["link", "set", &cable, "nomaster"])?;
-        at_bridge(world, &["link", "set", &outer, "master", "br0", "up"])?;
-        Ok(Late { node, pump, least, file, detail })
+        at_bridge(lab, &["link", "set", &cable, "nomaster"])?;
+        at_bridge(lab, &["link", "set", &outer, "master", "br0", "up"])?;
+        Ok(Pump { node, process, least: delay.least, file })
+    }
+
+    /// How it was seen to work; nothing if it was not.
+    pub fn effect(&mut self) -> Result<Option<String>> {
+        if self.process.try_wait()?.is_some() {
+            return Ok(None);
+        }
+        // A node that somebody else has cut off or killed may have had no frame yet.
+        let Ok(said) = fs::read_to_string(&self.file) else { return Ok(None) };
+        let [carried, quickest, slowest] = said.split_whitespace().collect::<Vec<_>>()[..] else {
+            bail!("the pump's file says {said:?}")
+        };
+        let at_least: f64 = quickest.parse().context("the pump's file")?;
+        Ok((at_least >= self.least as f64)
+            .then(|| format!("{carried} frames carried, the quickest took {quickest} ms, the slowest {slowest} ms")))
+    }
+
+    /// The cable is as it was.
+    pub fn end(mut self, lab: &Lab) -> Result<()> {
+        let (cable, inner, _) = names(self.node);
+        at_bridge(lab, &["link", "set", &cable, "master", "br0"])?;
+        self.process.kill()?;
+        self.process.wait()?;
+        at_bridge(lab, &["link", "delete", &inner])
     }
 }
 
@@ -100,8 +162,8 @@ fn names(node: i32) -> (String, String, String) {
     (Port::Node(node).interface(), inner, outer)
 }
 
-fn at_bridge(world: &World, arguments: &[&str]) -> Result<()> {
-    let done = world.lab.command_at_bridge("ip").args(arguments).output()?;
+fn at_bridge(lab: &Lab, arguments: &[&str]) -> Result<()> {
+    let done = lab.command_at_bridge("ip").args(arguments).output()?;
     if !done.status.success() {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
     }
@@ -114,22 +176,10 @@ impl Active for Late {
     }
 
     fn effect(&mut self, _: &mut World) -> Result<Option<String>> {
-        if self.pump.try_wait()?.is_some() {
-            return Ok(None);
-        }
-        // A node that somebody else has cut off or killed may have had no frame yet.
-        let Ok(said) = fs::read_to_string(&self.file) else { return Ok(None) };
-        let (carried, quickest) = said.split_once(' ').context("the pump's file")?;
-        let quickest: f64 = quickest.trim().parse().context("the pump's file")?;
-        Ok((quickest >= self.least as f64)
-            .then(|| format!("{carried} frames carried, the quickest took {quickest} ms")))
+        self.pump.effect()
     }
 
-    fn heal(mut self: Box<Self>, world: &mut World) -> Result<()> {
-        let (cable, inner, _) = names(self.node);
-        at_bridge(world, &["link", "set", &cable, "master", "br0"])?;
-        self.pump.kill()?;
-        self.pump.wait()?;
-        at_bridge(world, &["link", "delete", &inner])
+    fn heal(self: Box<Self>, world: &mut World) -> Result<()> {
+        self.pump.end(&world.lab)
     }
 }

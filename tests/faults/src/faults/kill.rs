@@ -1,6 +1,7 @@
 //! `kill -9`, and a start with the same data. Seen by: the process ended by signal 9.
 
 use super::{Active, Kind, Need, Target, World};
+use crate::cluster::Cluster;
 use anyhow::Result;
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;

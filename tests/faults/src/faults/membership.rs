@@ -2,6 +2,7 @@
 //! replace`), as an operator would. Seen by: the node that was wiped says that it is not ready.
 
 use super::{Active, Kind, Need, Target, World};
+use crate::cluster::Cluster;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::fs;

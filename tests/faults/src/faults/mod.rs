@@ -21,6 +21,7 @@ mod rolling;
 mod shim;
 mod sync_error;
 
+pub use delay::{Delay, Order, Pump};
 pub use disk_slow::sweep as sweep_throttles;
 pub use later::LATER;
 pub use shim::Shim;

@@ -6,6 +6,7 @@
 //! The loop device's own file keeps what the file system has sent it: a disk with a cache that lies about syncs is not tried.
 
 use super::{Active, Kind, Need, Target, World};
+use crate::cluster::Cluster;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::fs;

@@ -2,6 +2,7 @@
 //! code 0.
 
 use super::{Active, Kind, Need, World};
+use crate::cluster::Cluster;
 use anyhow::Result;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
