@@ -141,6 +141,14 @@ impl NodeView for View {
                 damage.nowhere_sound
             ));
         }
+        let tables = self.replicas.get().map_or(0, |replicas| replicas.directory().store().damaged_tables());
+        if tables > 0 {
+            warnings.push(format!(
+                "{tables} column families of the store have a damaged table: what is deleted there gives no space back; where other \
+                 replicas have everything, stop this node, move the directory `log` in its data directory away and start it: all is \
+                 copied anew"
+            ));
+        }
         if damage.given_up > 0 {
             warnings.push(format!("{} logs are damaged and given up: copied anew once others lead", damage.given_up));
         }
