@@ -5,8 +5,9 @@ use super::identity_check::IdentityCheck;
 use super::peer_services::peer_services;
 use super::publishers::Addresses;
 use super::quorum_keeper::QuorumKeeper;
+use super::room::{Room, Steps, until_there_is_room};
 use super::space_watch::SpaceWatch;
-use super::store_keeper::{Room, StoreKeeper};
+use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
@@ -31,7 +32,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
-use rookery_raft::image::config_def;
+use rookery_raft::image::{MetadataImage, config_def};
 use rookery_raft::quorum::{
     MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
     SnapshotFiles,
@@ -369,6 +370,7 @@ impl Node {
             replicas: replicas.clone(),
             reports: reports.clone(),
             space: self.space.reading(),
+            metadata: self.metadata.clone(),
         });
         let life = Lifecycle::new(
             LifecycleConfig {
@@ -680,7 +682,7 @@ impl OpenMetadata<'_> {
     fn observer(&self) -> Result<MetadataObserver, StartError> {
         let config = ObserverConfig::new(self.me, listed_voters(self.config), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
-        MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
+        MetadataObserver::start(config, transport, self.snapshots()?, MetadataImage::empty(), self.all_publishers())
             .map_err(|e| StartError::Metadata(e.to_string()))
     }
 }

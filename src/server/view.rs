@@ -25,8 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A commit older than this is told: the controller moves leaderships about then.
-const STALL_SHOWN: Duration = Duration::from_secs(2);
+/// A disk that is at one commit for longer is told of: the controller moves leaderships about then.
+const STALL_SHOWN: Duration = Duration::from_secs(1);
 
 /// A node as it comes up: what is not there yet is empty.
 pub struct View {
@@ -99,6 +99,12 @@ impl NodeView for View {
         }
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
             reasons.extend(quorum.no_vote());
+            let stalled = quorum.disk_stall();
+            if stalled > STALL_SHOWN && quorum.failure().is_none() {
+                reasons.push(format!(
+                    "the disk of the metadata log hangs: it has not answered for {stalled:.1?}; this node follows the other voters"
+                ));
+            }
         }
         if self.metadata.controller().is_none() {
             reasons.push("no active controller is known".to_owned());

@@ -228,7 +228,16 @@ fn a_node_whose_disk_hangs_gives_everything_away_and_comes_back_when_it_moves() 
         cluster.until("it leads nothing", || of_hung(&cluster, "leads").filter(|n| *n == 0));
         if is_controller {
             cluster.until("another is the controller", || cluster.controller(watcher).filter(|now| *now != hung));
+            cluster.wait_for_reason(hung, "the metadata log is offline");
+        } else {
+            cluster.wait_for_reason(hung, "the disk of the metadata log hangs");
         }
+        cluster.wait_for_reason(hung, "the disk of the data directory hangs");
+        // Its clients wait until it knows itself.
+        cluster.until("it knows that it leads nothing", || {
+            let brokers = cluster.view(hung)?["brokers"].clone();
+            brokers.as_array()?.iter().find(|b| b["node_id"] == id)?["leads"].as_u64().filter(|n| *n == 0)
+        });
         let written = stream.written();
         cluster.until("records go on", || (stream.written() > written + 500).then_some(()));
         drop(frozen);
