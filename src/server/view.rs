@@ -39,6 +39,8 @@ pub struct View {
     pub groups: OnceLock<Arc<GroupCoordinator<ReplicaLog>>>,
     pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
     pub space: watch::Receiver<SpaceReading>,
+    /// Why a store is not open yet, while it waits for something.
+    pub obstacle: watch::Receiver<Option<String>>,
     pub prometheus: PrometheusHandle,
 }
 
@@ -116,6 +118,7 @@ impl NodeView for View {
         if !running {
             reasons.push(self.state());
         }
+        reasons.extend(self.obstacle.borrow().clone());
         reasons.extend(self.space.borrow().trouble());
         if let Some(replicas) = self.replicas.get() {
             if let Some(failure) = &*replicas.store_failure().borrow() {
