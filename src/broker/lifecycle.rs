@@ -105,7 +105,7 @@ pub enum RegistrationRefused {
 
 /// What the lifecycle tells the rest of the node, and asks of it. Called in its task: must be short.
 pub trait BrokerHooks: Send + Sync + 'static {
-    /// How long the oldest commit of this broker's disks has been waiting.
+    /// For how long this broker's disks have not finished the commit they are at.
     fn oldest_unfinished_commit(&self) -> Duration;
     /// How much room they have.
     fn disk_space(&self) -> DiskSpace;

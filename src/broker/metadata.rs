@@ -12,6 +12,7 @@ use rookery_raft::image::MetadataImage;
 use rookery_raft::quorum::{Leadership, MetadataObserver, MetadataQuorum, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How this node takes part.
@@ -32,6 +33,19 @@ pub enum LocalMetadata {
         /// Who may be the controller.
         candidates: ControllerCandidates,
     },
+}
+
+/// A voter whose disk has not answered for so long may not hear of a new controller.
+const HANGS: Duration = Duration::from_millis(500);
+
+impl LocalMetadata {
+    /// For how long the disk of this node's metadata log has not answered; nothing where there is none.
+    pub fn disk_stall(&self) -> Duration {
+        match self {
+            LocalMetadata::Voter { quorum, .. } => quorum.disk_stall(),
+            LocalMetadata::Observer { .. } => Duration::ZERO,
+        }
+    }
 }
 
 /// Nodes that may be the active controller: one is believed to be until it is found wrong, then the next.
@@ -106,7 +120,8 @@ impl Metadata for MetadataCell {
         match self.get()? {
             LocalMetadata::Voter { quorum, candidates, .. } => {
                 let told = quorum.leadership().borrow().leader.as_ref().map(|l| l.id.node_id);
-                if quorum.failure().is_some() {
+                let is_cut_off = quorum.disk_stall() > HANGS && !quorum.is_active();
+                if quorum.failure().is_some() || is_cut_off {
                     return candidates.believed(); // what it was told before may be long over
                 }
                 told.or_else(|| quorum.no_vote().and_then(|_| candidates.believed()))

@@ -226,18 +226,21 @@ impl Stream {
             }
         };
         match applied {
-            Ok(position) => self.fetcher.lock().moved(id, leader_epoch, position),
+            Ok(position) => {
+                if self.fetcher.lock().moved(id, leader_epoch, position) {
+                    tracing::info!(partition = %id, source = self.source.0, "replication of this partition goes on");
+                }
+            }
             Err(ReplicaError::NotLeaderOrFollower) => {} // another term: it has been started anew, or stopped
             // What it would have to read is damaged, and would be every time.
             Err(ReplicaError::Storage(StorageError::Corrupt(what))) => partition.give_up(&what),
             Err(error) => {
-                tracing::warn!(partition = %id, source = self.source.0, %error, "replication pauses for this partition");
-                let mut fetcher = self.fetcher.lock();
                 // Some of it may have been queued: ask on from where the log stands now.
-                if let Ok(position) = partition.follower_position(leader_epoch) {
-                    fetcher.moved(id, leader_epoch, position);
+                let position = partition.follower_position(leader_epoch).ok();
+                let is_new = self.fetcher.lock().stuck(id, leader_epoch, position, self.surroundings.clock.now());
+                if is_new {
+                    tracing::warn!(partition = %id, source = self.source.0, %error, "replication of this partition is stuck; trying on");
                 }
-                fetcher.rest(id, leader_epoch, self.surroundings.clock.now());
             }
         }
     }

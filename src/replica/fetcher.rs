@@ -7,7 +7,7 @@
 //! | *changed* | the next request mentions it: it is new, or its position moved | the request is built |
 //! | *settled* | the leader's session knows its position; it costs nothing | records, a divergence or an error arrive |
 //! | *busy* | an answer is being applied (append, truncation, restart) | [`Fetcher::moved`] |
-//! | *resting* | its leader refused, or the log could not take the answer | its pause ends, or a newer registration |
+//! | *resting* | its leader refused, or the log could not take the answer: then longer each time ([`Fetcher::stuck`]) | its pause ends, or a newer registration |
 //!
 //! The position has two offsets. `wanted` is the log end, synced or not; `synced` is on disk. The next fetch is sent as
 //! soon as records are queued for the disk, so the leader's disk, the network and this disk work side by side; when the
@@ -68,7 +68,7 @@ pub struct FetchPosition {
     pub log_start: i64,
 }
 
-/// What the owner of the logs must do with an answer; each ends in [`Fetcher::moved`] or [`Fetcher::rest`].
+/// What the owner of the logs must do with an answer; each ends in [`Fetcher::moved`] or [`Fetcher::stuck`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchEvent {
     /// Append these batches (there may be none), then take over the leader's high watermark and log start.
@@ -119,6 +119,8 @@ struct FetchState {
     /// What was synced while an answer was being applied, also one that brings no records: [`Fetcher::moved`] may tell a position
     /// that was read before. `None` while nothing is applied.
     synced_meanwhile: Option<i64>,
+    /// The last pause, while the log cannot take the answers.
+    stuck: Option<Duration>,
 }
 
 /// The follower's side of one replication stream.
@@ -167,7 +169,15 @@ impl Fetcher {
         let in_session = self.partitions.get(&id).is_some_and(|state| state.in_session) || self.forgotten.remove(&id);
         self.partitions.insert(
             id,
-            FetchState { leader_epoch, position, in_session, told: None, busy: false, synced_meanwhile: None },
+            FetchState {
+                leader_epoch,
+                position,
+                in_session,
+                told: None,
+                busy: false,
+                synced_meanwhile: None,
+                stuck: None,
+            },
         );
         self.resting.remove(&id);
         self.changed.insert(id);
@@ -199,8 +209,34 @@ impl Fetcher {
         self.partitions.len()
     }
 
-    /// The log has been brought to `position` in `leader_epoch`: ask on from there.
-    pub fn moved(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
+    /// The log has been brought to `position` in `leader_epoch`: ask on from there. Whether it had been stuck before.
+    pub fn moved(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) -> bool {
+        self.stands_at(id, leader_epoch, position);
+        self.state(id, leader_epoch).is_some_and(|state| state.stuck.take().is_some())
+    }
+
+    /// The log could not take an answer, and stands at `position` now, if it can say so: ask on from there after a pause, which is longer each
+    /// time until it moves. Whether that is new.
+    pub fn stuck(
+        &mut self,
+        id: TopicIdPartition,
+        leader_epoch: LeaderEpoch,
+        position: Option<FetchPosition>,
+        now: Duration,
+    ) -> bool {
+        if let Some(position) = position {
+            self.stands_at(id, leader_epoch, position);
+        }
+        let (first, longest) = (self.config.backoff, self.config.backoff_max);
+        let Some(state) = self.state(id, leader_epoch) else { return false };
+        let is_new = state.stuck.is_none();
+        let pause = state.stuck.map_or(first, |pause| (pause * 2).min(longest));
+        state.stuck = Some(pause);
+        self.rest_for(id, leader_epoch, now + pause);
+        is_new
+    }
+
+    fn stands_at(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
         if let Some(state) = self.state(id, leader_epoch) {
             let synced = position.synced.max(state.synced_meanwhile.take().unwrap_or(-1));
             let position = FetchPosition { synced: synced.min(position.wanted), ..position };
@@ -231,7 +267,7 @@ impl Fetcher {
     }
 
     /// Leaves the partition alone for a pause, then asks again.
-    pub fn rest(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, now: Duration) {
+    fn rest(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, now: Duration) {
         self.rest_for(id, leader_epoch, now + self.config.backoff);
     }
 
@@ -614,6 +650,31 @@ mod tests {
         assert!(fetcher.next_request(ms(1)).expect("A goes on").changed.is_empty());
         fetcher.on_response(answer(vec![]), ms(30));
         assert_eq!(fetcher.next_request(ms(30)).expect("due").changed[0].id, B);
+    }
+
+    #[test]
+    fn a_log_that_could_take_nothing_was_asked_for_every_20_ms() {
+        let mut fetcher = fetcher();
+        fetcher.next_request(ms(0));
+        let (mut now, mut pauses) = (ms(1), Vec::new());
+        for n in 0..8 {
+            assert_eq!(fetcher.on_response(answer(vec![records(A)]), now).len(), 1);
+            assert_eq!(fetcher.stuck(A, EPOCH, Some(at(10, 10)), now), n == 0, "told once");
+            assert!(fetcher.next_request(now).expect("B goes on").changed.is_empty());
+            fetcher.on_response(answer(vec![]), now);
+            let due = fetcher.next_due().expect("it is asked again");
+            pauses.push((due - now).as_millis());
+            now = due;
+            assert_eq!(fetcher.next_request(now).expect("due").changed[0].id, A);
+        }
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000, 1000]);
+        fetcher.on_response(answer(vec![records(A)]), now);
+        assert!(fetcher.moved(A, EPOCH, at(15, 10)), "it is over");
+        fetcher.next_request(now);
+        fetcher.on_response(answer(vec![records(A)]), now);
+        assert!(!fetcher.moved(A, EPOCH, at(20, 10)), "also told once");
+        assert!(fetcher.stuck(A, EPOCH, None, now));
+        assert_eq!(fetcher.next_due(), Some(now + ms(20)), "from the beginning");
     }
 
     #[test]

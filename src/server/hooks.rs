@@ -1,7 +1,7 @@
 //! What the broker's life means for its store and its replicas.
 
 use super::NodeClock;
-use crate::broker::BrokerHooks;
+use crate::broker::{BrokerHooks, LocalMetadata, MetadataCell};
 use crate::replica::ReplicaManager;
 use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogStore, StoreGeneration};
@@ -65,11 +65,14 @@ pub struct Hooks {
     pub replicas: Arc<ReplicaManager>,
     pub reports: Arc<DirectoryReports>,
     pub space: watch::Receiver<SpaceReading>,
+    /// The metadata log lies on the same disk, if this node has one.
+    pub metadata: MetadataCell,
 }
 
 impl BrokerHooks for Hooks {
     fn oldest_unfinished_commit(&self) -> Duration {
-        let oldest = self.store.oldest_unfinished_commit_age().unwrap_or_default();
+        let metadata_log = self.metadata.get().map(LocalMetadata::disk_stall).unwrap_or_default();
+        let oldest = self.store.oldest_unfinished_commit_age().unwrap_or_default().max(metadata_log);
         metrics::gauge!("rookery_storage_oldest_unfinished_commit_seconds").set(oldest.as_secs_f64());
         oldest
     }

@@ -32,6 +32,7 @@ mod peer_services;
 mod publishers;
 #[cfg(feature = "rocksdb")]
 mod quorum_keeper;
+mod room;
 #[cfg(feature = "rocksdb")]
 mod space_watch;
 mod store_keeper;
@@ -51,5 +52,6 @@ pub(crate) mod simulated {
     pub(crate) use super::hooks::{DirectoryReports, Hooks};
     pub(crate) use super::peer_services::peer_services;
     pub(crate) use super::publishers::Addresses;
-    pub(crate) use super::store_keeper::{Room, StoreKeeper};
+    pub(crate) use super::room::Room;
+    pub(crate) use super::store_keeper::StoreKeeper;
 }

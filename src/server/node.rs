@@ -5,8 +5,9 @@ use super::identity_check::IdentityCheck;
 use super::peer_services::peer_services;
 use super::publishers::Addresses;
 use super::quorum_keeper::QuorumKeeper;
+use super::room::{Room, Steps, until_there_is_room};
 use super::space_watch::SpaceWatch;
-use super::store_keeper::{Room, StoreKeeper};
+use super::store_keeper::StoreKeeper;
 use super::view::View;
 use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
@@ -26,12 +27,14 @@ use crate::replica::fetcher::FetcherConfig;
 use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig, ScrubConfig};
 use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
-use crate::storage::{DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore};
+use crate::storage::{
+    DataDirectory, LogConfig, LogDirectory, LogStore, QuorumLog, RocksDbConfig, RocksDbStore, StorageError,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerRequest};
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
-use rookery_raft::image::config_def;
+use rookery_raft::image::{MetadataImage, config_def};
 use rookery_raft::quorum::{
     MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
     SnapshotFiles,
@@ -42,6 +45,7 @@ use rookery_raft::record::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::lookup_host;
@@ -111,6 +115,8 @@ pub struct Node {
     gossip_events: mpsc::Sender<GossipEvent>,
     view: Arc<View>,
     space: Arc<SpaceWatch>,
+    /// Why a store is not open yet.
+    obstacle: watch::Sender<Option<String>>,
     /// The data directory and its lock, where no store of partition logs holds them.
     held: OnceLock<DataDirectory>,
     /// Ends what serves clients and what works in the background.
@@ -144,8 +150,12 @@ impl Node {
         let node_id = config.node_id;
         let directory = blocking(move || DataDirectory::open(&path, node_id)).await?;
         let mut directory = directory.map_err(|e| StartError::Directory(e.to_string()))?;
-        let node = Node::start(config.clone(), &mut directory, prometheus).await?;
         tokio::pin!(stop);
+        let node = tokio::select! {
+            started = Node::start(config.clone(), &mut directory, prometheus) => started?,
+            // It waits for room on the disk.
+            () = &mut stop => return Ok(()),
+        };
         let mut gossip = None;
         let mut broker = None;
         let ended = tokio::select! {
@@ -211,6 +221,7 @@ impl Node {
         let (path, reserve_bytes) = (config.data_dir.clone(), limits.reserve_bytes);
         let space = blocking(move || SpaceWatch::open(path, watermarks, reserve_bytes)).await?;
         let space = space.map_err(|e| StartError::Directory(format!("{}: {e}", config.data_dir.display())))?;
+        let (obstacle, seen) = watch::channel(None);
         let view = Arc::new(View {
             node: me.node_id,
             is_broker: config.is_broker,
@@ -221,6 +232,7 @@ impl Node {
             groups: OnceLock::new(),
             gossip: OnceLock::new(),
             space: space.reading(),
+            obstacle: seen,
             prometheus,
         });
         let (stop, stop_http, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -247,7 +259,7 @@ impl Node {
         let seeds = addresses.seeds();
         let (gossip_events, gossip_receiver) = mpsc::channel(GOSSIP_EVENTS);
         let votes = config.voters.iter().any(|v| v.node_id == me.node_id);
-        let log = if votes { Some(open_quorum_log(directory, me.node_id)?) } else { None };
+        let log = if votes { Some(open_quorum_log(directory, me.node_id, &space, &obstacle).await?) } else { None };
         let early: Vec<Arc<dyn MetadataPublisher>> = vec![addresses, departures.clone()];
         let opening = OpenMetadata { config: &config, me, directory, pool: &pool, early, publishers: &publishers };
         let candidates = config.voters.iter().map(|v| v.node_id).filter(|id| *id != me.node_id).collect();
@@ -313,6 +325,7 @@ impl Node {
             gossip_events,
             view,
             space,
+            obstacle,
             held: OnceLock::new(),
             stop,
             stop_http,
@@ -343,15 +356,10 @@ impl Node {
             tail_cache: Arc::new(TailCache::new(self.config.limits.log_cache_bytes)),
             ..LogConfig::default()
         };
-        let (opening, now) = (logs.clone(), clock.wall_ms());
         let mut rocksdb = RocksDbConfig::default();
         rocksdb.write_buffer_bytes = self.space.reserve().write_buffer_bytes(rocksdb.write_buffer_bytes);
-        let opened = blocking(move || {
-            let store = RocksDbStore::open(directory, rocksdb).map_err(|e| e.to_string())?;
-            let logs = LogDirectory::open(store.clone(), opening, now).map_err(|e| e.to_string())?;
-            Ok::<_, String>((store, logs))
-        });
-        let (store, log_directory) = opened.await?.map_err(StartError::Directory)?;
+        let store = RocksDbStore::closed(directory, rocksdb).map_err(|e| StartError::Directory(e.to_string()))?;
+        let log_directory = self.open_logs(&store, &logs, clock.wall_ms()).await?;
         self.space.count(store.clone());
         if store.log_lost() {
             tracing::error!("the data directory lost synced data: its replicas count only after they have caught up");
@@ -369,6 +377,7 @@ impl Node {
             replicas: replicas.clone(),
             reports: reports.clone(),
             space: self.space.reading(),
+            metadata: self.metadata.clone(),
         });
         let life = Lifecycle::new(
             LifecycleConfig {
@@ -437,6 +446,41 @@ impl Node {
         // Not before the registration either: a second process with this node id must not be heard of by anybody.
         *gossip = self.start_gossip(doors.gossip, cluster_id)?;
         Ok(())
+    }
+
+    /// Opens the partition logs, when there is room for it.
+    async fn open_logs(
+        &self,
+        store: &Arc<RocksDbStore>,
+        logs: &LogConfig,
+        now: i64,
+    ) -> Result<LogDirectory, StartError> {
+        let mut steps = Steps::default();
+        loop {
+            let (store, logs) = (store.clone(), logs.clone());
+            let opened = blocking(move || {
+                store.reopen()?;
+                LogDirectory::open(store, logs, now)
+            });
+            let path = self.config.data_dir.join("log");
+            match opened.await? {
+                Ok(opened) => {
+                    self.obstacle.send_replace(None);
+                    return Ok(opened);
+                }
+                Err(StorageError::DiskFull(why)) => {
+                    wait_for_room(&path, &why, &self.space, &self.obstacle, &mut steps).await;
+                }
+                Err(error @ StorageError::Corrupt(_)) => {
+                    return Err(StartError::Directory(format!(
+                        "{path}: {error}; restore the disk, or, where other replicas have everything, move {path} away: all is \
+                         copied anew",
+                        path = path.display()
+                    )));
+                }
+                Err(error) => return Err(StartError::Directory(format!("{}: {error}", path.display()))),
+            }
+        }
     }
 
     /// Until the metadata here includes this broker's registration.
@@ -684,7 +728,7 @@ impl OpenMetadata<'_> {
     fn observer(&self) -> Result<MetadataObserver, StartError> {
         let config = ObserverConfig::new(self.me, listed_voters(self.config), self.directory.cluster_id());
         let transport = Arc::new(QuorumLane::new(self.pool.clone()));
-        MetadataObserver::start(config, transport, self.snapshots()?, self.all_publishers())
+        MetadataObserver::start(config, transport, self.snapshots()?, MetadataImage::empty(), self.all_publishers())
             .map_err(|e| StartError::Metadata(e.to_string()))
     }
 }
@@ -694,19 +738,51 @@ fn listed_voters(config: &ServerConfig) -> BTreeMap<NodeId, QuorumNode> {
     config.voters.iter().map(|v| (v.node_id, QuorumNode { address: v.address.to_string() })).collect()
 }
 
-/// A log that lost what it held must not vote again under this directory's id.
-fn open_quorum_log(directory: &mut DataDirectory, me: NodeId) -> Result<QuorumLog, StartError> {
-    let opened = tokio::task::block_in_place(|| QuorumLog::open(directory, MARK_INTERVAL));
-    opened.map_err(|error| {
-        let path = directory.path().display();
-        StartError::Metadata(match error {
-            QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_) => format!(
-                "{path}: {error}; restore the disk, or, where other voters are left, move the directory away: \
-                 node {me} then starts without a vote until `rookery quorum replace {me}`"
+/// Opens the metadata log, when there is room for it. A log that lost what it held must not vote again under this directory's id.
+async fn open_quorum_log(
+    directory: &mut DataDirectory,
+    me: NodeId,
+    space: &Arc<SpaceWatch>,
+    obstacle: &watch::Sender<Option<String>>,
+) -> Result<QuorumLog, StartError> {
+    let mut steps = Steps::default();
+    loop {
+        let opened = tokio::task::block_in_place(|| QuorumLog::open(directory, MARK_INTERVAL));
+        let path = directory.path();
+        let why = match opened {
+            Ok(log) => {
+                obstacle.send_replace(None);
+                return Ok(log);
+            }
+            Err(QuorumStorageError::DiskFull(why)) => {
+                wait_for_room(&path.join("quorum"), &why, space, obstacle, &mut steps).await;
+                continue;
+            }
+            Err(error @ (QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_))) => format!(
+                "{}: {error}; restore the disk, or, where other voters are left, move the directory away: \
+                 node {me} then starts without a vote until `rookery quorum replace {me}`",
+                path.display()
             ),
-            _ => format!("{path}: {error}"),
-        })
-    })
+            Err(error) => format!("{}: {error}", path.display()),
+        };
+        return Err(StartError::Metadata(why));
+    }
+}
+
+/// A store did not open because its disk is full, even with the space of the reserve: somebody has to make room. The process waits for
+/// that, live and not ready, instead of ending and being started over and over.
+async fn wait_for_room(
+    store: &Path,
+    why: &str,
+    space: &Arc<SpaceWatch>,
+    obstacle: &watch::Sender<Option<String>>,
+    steps: &mut Steps,
+) {
+    let waits = format!("{} cannot be opened before there is space on its disk: {why}", store.display());
+    tracing::error!("{waits}");
+    obstacle.send_replace(Some(waits));
+    space.clone().met_the_end().await;
+    until_there_is_room(&**space, steps).await;
 }
 
 /// What clients and gossip come by: bound before anything is touched or promised, opened when the node is registered.

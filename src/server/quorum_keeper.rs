@@ -4,16 +4,19 @@
 //!
 //! | quorum here | becomes | when |
 //! |---|---|---|
-//! | running | offline | Raft has stopped, and the disk is why ([`MetadataQuorum::disk_failure`]) |
+//! | running | hanging | the disk has not answered for [`HANGS`] ([`MetadataQuorum::disk_stall`]): Raft goes on, as well as it can |
+//! | hanging | running | it has answered, and the log has come as far as the others' |
+//! | running, hanging | offline | Raft has stopped, and the disk is why ([`MetadataQuorum::disk_failure`]) |
 //! | offline | running | the log was closed, and opened anew: after a full disk with the space of the reserve, or once there is enough, otherwise in growing steps |
-//! | running, offline | the node ends | Raft has stopped for another reason, or what is on the disk is not what was synced: such a voter must not vote again |
+//! | any | the node ends | Raft has stopped for another reason, or what is on the disk is not what was synced: such a voter must not vote again |
 //!
-//! While it is offline this node follows the metadata as one without a vote does ([`MetadataQuorum::observe`]), and asks the other voters for
-//! the controller: its broker need not notice. Images come from both sources until the log itself has come as far.
+//! While it hangs or is offline this node follows the metadata as one without a vote does ([`MetadataQuorum::observe`]), and asks the other
+//! voters for the controller: its broker need not notice. Images come from both sources until the log itself has come as far. (Otherwise
+//! a broker whose disk hangs would not learn that others lead by now, and hold its clients' requests for as long as the disk hangs.)
 //!
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
-use super::store_keeper::{RETRY, Room, Steps};
+use super::room::{Room, Steps, until_there_is_room};
 use crate::storage::{QuorumLog, SyncedCommit};
 use rookery_raft::controller::{Controller, ControllerConfig};
 use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumStorageError};
@@ -24,8 +27,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at how far the log has come.
-const CATCH_UP: Duration = Duration::from_millis(50);
+/// A disk that has not answered for so long hangs: before leaderships move away from it, so that this node learns of that at once. What it
+/// costs a disk that is only slow is a few questions to another voter.
+const HANGS: Duration = Duration::from_millis(500);
+/// Between two looks at the disk, and at how far the log has come.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Watches the quorum's disk.
 pub struct QuorumKeeper {
@@ -50,26 +56,47 @@ impl QuorumKeeper {
     }
 
     async fn keep(&self) -> String {
-        let mut leadership = self.quorum.leadership();
         let mut steps = Steps::default();
         loop {
-            let failed =
-                async { leadership.wait_for(|l| l.failure.is_some()).await.ok().and_then(|l| l.failure.clone()) };
-            let Some(why) = failed.await else { return "its tasks have ended".to_owned() };
-            let Some(error) = self.quorum.disk_failure() else { return why };
-            metrics::gauge!("rookery_quorum_offline").set(1.0);
-            tracing::error!(%error, "the metadata log is offline: this node takes no part in the metadata quorum");
+            self.until_trouble(HANGS).await;
             let observer = self.quorum.observe();
-            if let Err(why) = self.bring_back(error, &mut steps).await {
-                return why;
+            if self.quorum.failure().is_none() {
+                tracing::info!(stalled = ?self.quorum.disk_stall(), "the metadata log's disk hangs: this node follows the other voters");
+                while self.quorum.failure().is_none() && self.quorum.disk_stall() > HANGS {
+                    sleep(LOOK).await;
+                }
             }
-            metrics::gauge!("rookery_quorum_offline").set(0.0);
-            tracing::info!("the metadata log is online again");
+            if let Some(why) = self.quorum.failure() {
+                let Some(error) = self.quorum.disk_failure() else { return why };
+                metrics::gauge!("rookery_quorum_offline").set(1.0);
+                tracing::error!(%error, "the metadata log is offline: this node takes no part in the metadata quorum");
+                if let Err(why) = self.bring_back(error, &mut steps).await {
+                    return why;
+                }
+                metrics::gauge!("rookery_quorum_offline").set(0.0);
+                tracing::info!("the metadata log is online again");
+            }
             let Some(observer) = observer else { continue };
-            while self.quorum.failure().is_none() && self.quorum.status().applied < observer.image().offset {
-                sleep(CATCH_UP).await;
+            let is_behind = || self.quorum.status().applied < observer.image().offset;
+            while self.quorum.failure().is_none() && is_behind() {
+                sleep(LOOK).await;
             }
             observer.stop().await;
+        }
+    }
+
+    /// Until Raft has stopped, or the disk has not answered for so long.
+    async fn until_trouble(&self, hangs: Duration) {
+        let mut leadership = self.quorum.leadership();
+        let failed = leadership.wait_for(|l| l.failure.is_some());
+        let hung = async {
+            while self.quorum.disk_stall() <= hangs {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            _ = failed => {}
+            () = hung => {}
         }
     }
 
@@ -77,13 +104,11 @@ impl QuorumKeeper {
         loop {
             // With a disk that hangs this takes as long as the disk does.
             self.quorum.stop().await;
-            let was_full = matches!(error, QuorumStorageError::DiskFull(_));
-            if was_full {
+            if let QuorumStorageError::DiskFull(_) = error {
                 self.space.clone().met_the_end().await;
-            }
-            sleep(steps.next()).await;
-            while was_full && self.space.reading().borrow().is_too_full_to_open {
-                sleep(RETRY).await;
+                until_there_is_room(&*self.space, steps).await;
+            } else {
+                sleep(steps.next()).await;
             }
             match self.reopen().await {
                 Ok(()) => return Ok(()),

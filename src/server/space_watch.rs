@@ -8,7 +8,7 @@
 //! [`disk_reserve`](crate::storage::disk_reserve)). `gauge` is held over a measurement and its publication, so that an older one never
 //! replaces a newer.
 
-use super::store_keeper::Room;
+use super::room::Room;
 use crate::storage::disk_reserve::DiskReserve;
 use crate::storage::disk_space::{FileSystemSpace, SpaceGauge, SpaceReading, Watermarks};
 use crate::storage::{LogStore, RocksDbStore};

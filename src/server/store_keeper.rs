@@ -19,27 +19,17 @@
 //! One task does all of this, so nothing here is locked; what it hears late (space, failures) is kept by the watches.
 
 use super::hooks::DirectoryReports;
+use super::room::{RETRY, Room, Steps, until_there_is_room};
 use crate::broker::{ControllerChannel, Registration};
 use crate::replica::{Clock, ReplicaManager};
-use crate::storage::disk_space::SpaceReading;
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
-use futures_util::future::BoxFuture;
-use rookery_raft::controller::{ControllerRequest, DiskSpace, UpdateDirectoriesRequest};
+use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
 use rookery_raft::ids::TopicIdPartition;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-/// The room on the disk, as those see it who open stores there.
-pub trait Room: Send + Sync {
-    /// The last reading.
-    fn reading(&self) -> watch::Receiver<SpaceReading>;
-
-    /// A store has met the end of the disk: its reserve is given free. What there is from now on.
-    fn met_the_end(self: Arc<Self>) -> BoxFuture<'static, DiskSpace>;
-}
 
 /// Watches the store of one data directory.
 pub struct StoreKeeper {
@@ -53,28 +43,6 @@ pub struct StoreKeeper {
     pub space: Arc<dyn Room>,
 }
 
-/// Between two attempts to open a store again, at first and at most.
-pub const RETRY: Duration = Duration::from_secs(2);
-const RETRY_MAX: Duration = Duration::from_secs(60);
-
-/// How long to wait before a disk is tried again: longer each time, until it has gone well for as long as the longest wait.
-/// (A disk that opens and fails its next write would otherwise move leaderships to and fro every few seconds.)
-#[derive(Default)]
-pub struct Steps {
-    last: Option<(Duration, Instant)>,
-}
-
-impl Steps {
-    pub fn next(&mut self) -> Duration {
-        let now = Instant::now();
-        let wait = match self.last {
-            Some((wait, at)) if now.duration_since(at) < wait + RETRY_MAX => (wait * 2).min(RETRY_MAX),
-            _ => RETRY,
-        };
-        self.last = Some((wait, now));
-        wait
-    }
-}
 const TELL_MAX: Duration = Duration::from_secs(5);
 
 impl StoreKeeper {
@@ -136,14 +104,12 @@ impl StoreKeeper {
             let store = self.store.clone();
             // Why it was closed is known.
             let _ = storage::blocking(move || store.close()).await;
-            let was_full = matches!(error, StorageError::DiskFull(_));
-            if was_full {
+            if let StorageError::DiskFull(_) = error {
                 // What leads again must know before its first record that there is no room.
                 self.replicas.set_disk_space(self.space.clone().met_the_end().await);
-            }
-            sleep(steps.next()).await;
-            while was_full && self.space.reading().borrow().is_too_full_to_open {
-                sleep(RETRY).await;
+                until_there_is_room(&*self.space, steps).await;
+            } else {
+                sleep(steps.next()).await;
             }
             match self.reopen().await {
                 Ok(()) => break,

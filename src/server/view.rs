@@ -25,8 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A commit older than this is told: the controller moves leaderships about then.
-const STALL_SHOWN: Duration = Duration::from_secs(2);
+/// A disk that is at one commit for longer is told of: the controller moves leaderships about then.
+const STALL_SHOWN: Duration = Duration::from_secs(1);
 
 /// A node as it comes up: what is not there yet is empty.
 pub struct View {
@@ -39,6 +39,8 @@ pub struct View {
     pub groups: OnceLock<Arc<GroupCoordinator<ReplicaLog>>>,
     pub gossip: OnceLock<watch::Receiver<Arc<MembershipView>>>,
     pub space: watch::Receiver<SpaceReading>,
+    /// Why a store is not open yet, while it waits for something.
+    pub obstacle: watch::Receiver<Option<String>>,
     pub prometheus: PrometheusHandle,
 }
 
@@ -99,6 +101,12 @@ impl NodeView for View {
         }
         if let Some(LocalMetadata::Voter { quorum, .. }) = self.metadata.get() {
             reasons.extend(quorum.no_vote());
+            let stalled = quorum.disk_stall();
+            if stalled > STALL_SHOWN && quorum.failure().is_none() {
+                reasons.push(format!(
+                    "the disk of the metadata log hangs: it has not answered for {stalled:.1?}; this node follows the other voters"
+                ));
+            }
         }
         if self.metadata.controller().is_none() {
             reasons.push("no active controller is known".to_owned());
@@ -110,6 +118,7 @@ impl NodeView for View {
         if !running {
             reasons.push(self.state());
         }
+        reasons.extend(self.obstacle.borrow().clone());
         reasons.extend(self.space.borrow().trouble());
         if let Some(replicas) = self.replicas.get() {
             if let Some(failure) = &*replicas.store_failure().borrow() {
@@ -139,6 +148,14 @@ impl NodeView for View {
             warnings.push(format!(
                 "{} stored batches are damaged and NO REPLICA HAS A SOUND COPY, first of all {example}",
                 damage.nowhere_sound
+            ));
+        }
+        let tables = self.replicas.get().map_or(0, |replicas| replicas.directory().store().damaged_tables());
+        if tables > 0 {
+            warnings.push(format!(
+                "{tables} column families of the store have a damaged table: what is deleted there gives no space back; where other \
+                 replicas have everything, stop this node, move the directory `log` in its data directory away and start it: all is \
+                 copied anew"
             ));
         }
         if damage.given_up > 0 {

@@ -244,6 +244,7 @@ impl Life {
             replicas: replicas.clone(),
             reports: reports.clone(),
             space: space.reading(),
+            metadata: self.metadata.clone(),
         });
         let life = Lifecycle::new(
             LifecycleConfig { heartbeat: HEARTBEAT, session: SESSION, leave_max: Duration::from_secs(5) },

@@ -204,10 +204,16 @@ pub trait LogStore: Send + Sync + 'static {
         offset: i64,
     ) -> Result<Option<TimeIndexEntry>, StorageError>;
 
+    /// Column families with a damaged table: they are compacted no more.
+    fn damaged_tables(&self) -> usize {
+        0
+    }
+
     /// Whether writes are taken.
     fn health(&self) -> StoreHealth;
 
-    /// How long the oldest write that is not yet completed has waited: a hanging disk shows here.
+    /// For how long the commit that is under way has not come back: a hanging disk shows here. What waits behind it does not count: a slow
+    /// disk ends one commit after the other, however long the queue.
     fn oldest_unfinished_commit_age(&self) -> Option<Duration>;
 
     /// Bytes that are durable only in the write-ahead log and will be written once more. May block.

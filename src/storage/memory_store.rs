@@ -13,7 +13,7 @@ use super::time_index::TimeIndexEntry;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rookery_raft::ids::{ClusterId, DirectoryId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ struct PartitionData {
     batches: BTreeMap<(LogClass, i64), Bytes>,
     time: BTreeMap<i64, TimeIndexEntry>,
     snapshots: BTreeMap<i64, Bytes>,
+    /// Batches whose keys are damaged: nobody can read past them.
+    lost_keys: BTreeSet<(LogClass, i64)>,
 }
 
 struct QueuedWrite {
@@ -166,6 +168,13 @@ impl MemoryStore {
         }
     }
 
+    /// Damages the key of a stored batch.
+    pub fn corrupt_key(&self, partition: LocalPartitionId, class: LogClass, last_offset: i64) {
+        if let Some(data) = self.inner.lock().durable.get_mut(&partition) {
+            data.lost_keys.insert((class, last_offset));
+        }
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> Result<T, StorageError> {
         let inner = self.inner.lock();
         match &inner.health {
@@ -285,16 +294,24 @@ impl LogStore for MemoryStore {
         self.read(|inner| {
             let mut found = Vec::new();
             let mut size = 0;
-            let Some(data) = inner.durable.get(&partition) else { return found };
+            let Some(data) = inner.durable.get(&partition) else { return Ok(found) };
             for ((_, last_offset), batch) in data.batches.range(in_class(class, &last_offsets)) {
+                if data.lost_keys.contains(&(class, *last_offset)) {
+                    let nothing = found.is_empty();
+                    return if nothing {
+                        Err(StorageError::corrupt("a batch's key cannot be read"))
+                    } else {
+                        Ok(found)
+                    };
+                }
                 size += batch.len();
                 if size > max_bytes && !found.is_empty() {
                     break;
                 }
                 found.push(StoredBatch { last_offset: *last_offset, batch: batch.clone() });
             }
-            found
-        })
+            Ok(found)
+        })?
     }
 
     fn last_offset_in(

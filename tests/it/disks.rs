@@ -1,6 +1,7 @@
 //! Nodes live through their disks' faults, on real file systems: one that fills up, one that is full, one that hangs.
 
 use crate::harness::{Cluster, Role, expected};
+use crate::settings::{TOPIC, alter};
 use crate::small_disk::SmallDisk;
 use bytes::Bytes;
 use rookery::storage::{DataDirectory, QuorumLog};
@@ -130,6 +131,59 @@ fn a_store_that_met_the_end_of_the_disk_is_opened_again_in_the_process_when_ther
 }
 
 #[test]
+fn a_node_on_a_disk_full_to_the_last_byte_did_not_start() {
+    let Some(disk) = SmallDisk::new(256) else { return };
+    let mut cluster = Cluster::planned(&[Role::Both]);
+    disk.place(&cluster.data_dir(0));
+    cluster.launch_all();
+    for topic in ["kept", "big"] {
+        cluster.rookery(&["topic", "create", topic, "--partitions", "1"], "");
+    }
+    cluster.produce("kept", 0..500);
+    cluster.rookery(&["produce", "big"], &(lines(0..10 * CHUNK).join("\n") + "\n"));
+    cluster.kill(0);
+    disk.fill();
+
+    cluster.launch(0);
+    cluster.wait_for_reason(0, "its reserve is out");
+    cluster.until("it serves", || cluster.not_ready(0).filter(|why| !why.contains("open")).map(|_| ()));
+    // Also until it listens.
+    assert_eq!(cluster.consume("kept"), expected(500));
+    let error = || cluster.produce_once(0, "kept", 0);
+    cluster.until("the reserve is not for records", || (error() == "KAFKA_STORAGE_ERROR").then_some(()));
+
+    cluster.rookery(&["topic", "delete", "big"], "");
+    disk.drop_filling();
+    cluster.wait_ready(0); // in the same process
+    assert!(disk.data().join("reserve").exists());
+    cluster.produce("kept", 500..1000);
+    assert_eq!(cluster.consume("kept"), expected(1000));
+}
+
+#[test]
+fn a_node_that_had_no_room_to_start_ended_instead_of_waiting_for_it() {
+    let Some(disk) = SmallDisk::new(256) else { return };
+    let mut cluster = Cluster::planned(&[Role::Both]);
+    disk.place(&cluster.data_dir(0));
+    let nothing_kept_back = [NO_WATERMARKS, &["--set", "log.dirs.reserve.bytes=0"]].concat();
+    cluster.launch_with(0, &nothing_kept_back);
+    cluster.wait_ready(0);
+    cluster.rookery(&["topic", "create", "t", "--partitions", "1"], "");
+    // In memory, and in the write-ahead log, which the next start writes out.
+    cluster.rookery(&["produce", "t"], &(lines(0..2 * CHUNK).join("\n") + "\n"));
+    cluster.kill(0);
+    disk.fill();
+
+    cluster.launch_with(0, &nothing_kept_back);
+    cluster.wait_for_reason(0, "cannot be opened before there is space on its disk");
+    cluster.wait_for_reason(0, "No space left");
+    assert!(cluster.get(0, "/health/live").is_some() && cluster.is_running(0), "{}", cluster.tail(0));
+    disk.drop_filling();
+    cluster.wait_ready(0); // in the same process
+    assert_eq!(cluster.consume("t"), lines(0..2 * CHUNK));
+}
+
+#[test]
 fn a_store_that_met_the_end_of_the_disk_waited_for_space_that_only_it_could_give_back() {
     let Some(disk) = SmallDisk::new(256) else { return };
     let mut cluster = Cluster::planned(&[Role::Both]);
@@ -203,6 +257,44 @@ fn the_metadata_log_keeps_what_it_synced_through_a_full_disk() {
 }
 
 #[test]
+fn a_metadata_log_that_met_the_end_of_the_disk_is_opened_again_in_the_process() {
+    let Some(disk) = SmallDisk::new(256) else { return };
+    let mut cluster = Cluster::planned(&[Role::Both]);
+    disk.place(&cluster.data_dir(0));
+    cluster.launch_with(0, NO_WATERMARKS);
+    cluster.wait_ready(0);
+    cluster.rookery(&["topic", "create", "kept", "--partitions", "1"], "");
+    cluster.produce("kept", 0..500);
+    disk.fill();
+    // Long, and another one each time. Its file has some room allocated already.
+    let value = vec!["0:1"; 15_000].join(",");
+    let reserve = disk.data().join("reserve");
+    let mut changes = 0;
+    while reserve.exists() {
+        let (config, value) = ("leader.replication.throttled.replicas", format!("{value},0:{changes}"));
+        let answer = alter(cluster.nodes[0].kafka, (TOPIC, "kept"), config, &value);
+        changes += 1;
+        assert!(changes < 2000, "never full: {answer:?}");
+    }
+    let log = || std::fs::read_to_string(cluster.log(0)).unwrap();
+    cluster.until("it is online again", || log().contains("the metadata log is online again").then_some(()));
+    assert!(log().contains("the metadata log is offline"), "{}", cluster.tail(0));
+    // With the space of the reserve.
+    cluster.until("it takes changes", || {
+        let (error, _) = alter(cluster.nodes[0].kafka, (TOPIC, "kept"), "retention.ms", "86400000");
+        (error == 0).then_some(())
+    });
+    cluster.wait_for_reason(0, "its reserve is out");
+    assert_eq!(cluster.consume("kept"), expected(500));
+
+    disk.drop_filling();
+    cluster.wait_ready(0); // in the same process
+    assert!(reserve.exists());
+    cluster.produce("kept", 500..1000);
+    assert_eq!(cluster.consume("kept"), expected(1000));
+}
+
+#[test]
 fn a_node_whose_disk_hangs_gives_everything_away_and_comes_back_when_it_moves() {
     let disks: Vec<SmallDisk> = (0..3).map_while(|_| SmallDisk::new(512)).collect();
     if disks.len() < 3 {
@@ -228,7 +320,16 @@ fn a_node_whose_disk_hangs_gives_everything_away_and_comes_back_when_it_moves() 
         cluster.until("it leads nothing", || of_hung(&cluster, "leads").filter(|n| *n == 0));
         if is_controller {
             cluster.until("another is the controller", || cluster.controller(watcher).filter(|now| *now != hung));
+            cluster.wait_for_reason(hung, "the metadata log is offline");
+        } else {
+            cluster.wait_for_reason(hung, "the disk of the metadata log hangs");
         }
+        cluster.wait_for_reason(hung, "the disk of the data directory hangs");
+        // Its clients wait until it knows itself.
+        cluster.until("it knows that it leads nothing", || {
+            let brokers = cluster.view(hung)?["brokers"].clone();
+            brokers.as_array()?.iter().find(|b| b["node_id"] == id)?["leads"].as_u64().filter(|n| *n == 0)
+        });
         let written = stream.written();
         cluster.until("records go on", || (stream.written() > written + 500).then_some(()));
         drop(frozen);

@@ -6,7 +6,7 @@ use rookery_protocol::messages::describe_configs::{DescribeConfigsResource, Desc
 use rookery_protocol::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use rookery_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
-const TOPIC: i8 = 2;
+pub const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 // Kafka's `ConfigSource`.
 const OF_TOPIC: i8 = 1;
@@ -15,7 +15,7 @@ const OF_SETTINGS: i8 = 4;
 const DEFAULT: i8 = 5;
 
 /// Sets one config, and what the broker answered.
-fn alter(port: u16, resource: (i8, &str), name: &str, value: &str) -> (i16, Option<String>) {
+pub fn alter(port: u16, resource: (i8, &str), name: &str, value: &str) -> (i16, Option<String>) {
     let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
     let resources = vec![AlterConfigsResource {
         resource_type: resource.0,

@@ -59,6 +59,26 @@ impl SmallDisk {
         run(Command::new("fallocate").args(["-l", &length]).arg(self.mount().join("ballast")));
     }
 
+    /// Somebody else's file takes all that is left, to the last byte.
+    pub fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.filling()).unwrap();
+        for piece in [1 << 20, 4096] {
+            let bytes = vec![7; piece];
+            // Until it is refused.
+            while file.write_all(&bytes).and_then(|()| file.sync_data()).is_ok() {}
+        }
+    }
+
+    /// And goes.
+    pub fn drop_filling(&self) {
+        std::fs::remove_file(self.filling()).unwrap();
+    }
+
+    fn filling(&self) -> PathBuf {
+        self.mount().join("filling")
+    }
+
     /// That file goes.
     pub fn drop_ballast(&self) {
         std::fs::remove_file(self.mount().join("ballast")).unwrap();

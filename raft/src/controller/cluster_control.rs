@@ -26,18 +26,19 @@
 //!
 //! # Disks that hang or fill up
 //!
-//! Such a broker looks alive to every detector; its heartbeats say what its disk does:
+//! Such a broker looks alive to every detector; its heartbeats say what its disk does (and new partitions go elsewhere, where there are others:
+//! [`Placement`](super::Placement)):
 //!
 //! | disk | leaderships | ISR places |
 //! |---|---|---|
 //! | short of space ([`DiskSpace::Low`]) | move where another in-sync replica suits better | stay: it follows |
 //! | full ([`DiskSpace::Reserve`]) | the same | are given up where min.insync.replicas are left without it |
-//! | stalled: its oldest commit is unfinished for too long | the same | are given up where another in-sync replica can lead |
+//! | stalled: it is at one commit for too long | the same | are given up where another in-sync replica can lead |
 //!
 //! A replica that gave up its place may not take it again while its disk is full or stalled. Where nobody else can lead, it
 //! leads on; and a full one is elected where nobody else can be: records can still be read there, and retention, which gives
-//! space back, runs where a leader is. When more than half of the brokers stall, or are full, it is not the brokers, and nobody
-//! leaves an ISR for that.
+//! space back, runs where a leader is. When more than half of the brokers are full it is not the brokers, and nobody leaves an ISR for
+//! that; when more than half of them wait for their disks, none is taken for stalled ([`ClusterControl::do_most_wait`]).
 //!
 //! What follows is looked for when a broker's disk changes and with every round of leader balancing
 //! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
@@ -47,7 +48,7 @@ use super::partition_change_builder::PartitionChangeBuilder;
 use super::partition_control::{self, PartitionControl};
 use super::{
     Answer, Batch, BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerConfig, ControllerError,
-    ControllerResponse, DiskSpace, Election, RegisterBrokerRequest, Suitability, UpdateDirectoriesRequest,
+    ControllerResponse, DiskSpace, Election, Fitness, RegisterBrokerRequest, Suitability, UpdateDirectoriesRequest,
 };
 use crate::ids::{BrokerEpoch, DirectoryId, MetadataOffset, NodeId, TopicIdPartition};
 use crate::image::{BrokerRegistration, MetadataImage};
@@ -98,6 +99,8 @@ struct Session {
     applied: MetadataOffset,
     connection_closed: bool,
     disk: DiskCondition,
+    /// For how long its disk had been at one commit at its last heartbeat.
+    commit_age: Duration,
     /// Everybody must have applied up to here before the broker may go.
     shutdown_offset: Option<MetadataOffset>,
 }
@@ -110,6 +113,7 @@ impl Session {
             applied: MetadataOffset(-1),
             connection_closed: false,
             disk: DiskCondition::default(),
+            commit_age: Duration::ZERO,
             shutdown_offset: None,
         }
     }
@@ -171,6 +175,20 @@ impl ClusterControl {
             true if disk.is_out() => Suitability::ReadOnly,
             true if disk == DiskCondition::default() => Suitability::Good,
             true => Suitability::LastResort,
+        }
+    }
+
+    /// Whether records can be appended on a broker's disk now.
+    pub(super) fn can_append(&self, id: NodeId) -> bool {
+        !self.disk(id).is_out()
+    }
+
+    /// How well a broker could take a new partition.
+    pub(super) fn fitness(&self, broker: &BrokerRegistration) -> Fitness {
+        match broker.is_active() && broker.record.directories.iter().any(|d| d.state.is_usable()) {
+            false => Fitness::Inactive,
+            true if self.disk(broker.id()) != DiskCondition::default() => Fitness::Impaired,
+            true => Fitness::Fit,
         }
     }
 
@@ -296,7 +314,11 @@ impl ClusterControl {
         now: Duration,
     ) -> Result<(), ControllerError> {
         let (id, oldest) = (request.id, request.oldest_unfinished_commit);
-        let disk = DiskCondition { stalled: oldest > self.config.commit_stall_max, space: request.disk_space };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.commit_age = oldest;
+        }
+        let stalled = oldest > self.config.commit_stall_max && !self.do_most_wait(batch.image());
+        let disk = DiskCondition { stalled, space: request.disk_space };
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let before = std::mem::replace(&mut session.disk, disk);
         if before == disk {
@@ -320,6 +342,17 @@ impl ClusterControl {
             self.observations.note(Observation { broker: id, epoch: request.epoch, finding, count: 1 }, now);
         }
         self.relieve(batch, Some(id), Cause::DiskReported { broker: id, disk: disk.report() })
+    }
+
+    /// Whether the disks of most brokers are at one commit for half the time that makes a stall. One disk that hangs makes nobody else wait: then it
+    /// is what they have in common, a machine or its storage, and no broker's leaderships would be better off elsewhere. Looked at anew with
+    /// the next heartbeat.
+    fn do_most_wait(&self, image: &MetadataImage) -> bool {
+        let long = self.config.commit_stall_max / 2;
+        let waits = |b: &Arc<BrokerRegistration>| self.sessions.get(&b.id()).is_some_and(|s| s.commit_age > long);
+        let active = image.cluster.brokers().filter(|b| b.is_active());
+        let (all, waiting) = active.fold((0, 0), |(all, waiting), b| (all + 1, waiting + usize::from(waits(b))));
+        waiting * 2 > all && all > 1
     }
 
     /// Moves what can be moved by now away from brokers whose disk hangs or fills up.

@@ -12,7 +12,13 @@ pub struct ControllerConfig {
     pub default_replication_factor: i16,
     /// `broker.session.timeout.ms`: a broker silent for longer is fenced.
     pub session_timeout: Duration,
-    /// How old the oldest unfinished commit of a broker may be before it loses leaderships and ISR places.
+    /// For how long a broker's disk may be at one and the same commit before the broker loses leaderships and ISR places.
+    ///
+    /// Whoever waits for an acknowledgement waits for this, for the next heartbeat (100 ms), for the decision (a commit of the metadata log on
+    /// the disks that are well), and for the new leader's first commit: a second leaves another one for all of that, which a busy machine
+    /// needs. It is twice what a sync takes now and then on such a machine, and several times what a commit takes on a disk that is only slow (eight
+    /// writes a second: 125 to 400 ms, whatever waits behind it). Where a disk that is well takes longer once, leaderships move for nothing, in
+    /// order, and come back with the next balancing.
     pub commit_stall_max: Duration,
     /// `auto.leader.rebalance.enable`: whether leadership is moved back to preferred leaders by itself.
     pub leader_rebalance: bool,
@@ -34,7 +40,7 @@ impl Default for ControllerConfig {
             default_partitions: 1,
             default_replication_factor: 3,
             session_timeout: Duration::from_secs(3),
-            commit_stall_max: Duration::from_secs(2),
+            commit_stall_max: Duration::from_secs(1),
             leader_rebalance: true,
             leader_rebalance_interval: Duration::from_secs(5),
             leader_imbalance_percent: 0,

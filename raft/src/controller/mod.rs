@@ -54,7 +54,7 @@ pub use config::ControllerConfig;
 pub use election::{Candidates, Election, Suitability, Winner};
 pub use error::ControllerError;
 pub use partition_change_builder::{BuiltChange, PartitionChangeBuilder};
-pub use placement::{Placement, PlacementBroker};
+pub use placement::{Fitness, Placement, PlacementBroker};
 pub use producer_id_control::PRODUCER_ID_BLOCK;
 pub use request::*;
 
@@ -291,7 +291,7 @@ impl Controller {
     }
 
     fn topics(&mut self) -> TopicControl<'_> {
-        TopicControl { config: &self.config, random: &mut self.random }
+        TopicControl { config: &self.config, cluster: &self.cluster, random: &mut self.random }
     }
 
     fn partitions(&self) -> PartitionControl<'_> {

@@ -195,7 +195,7 @@ pub struct BrokerHeartbeatRequest {
     /// It wants to leave in order.
     #[serde(default)]
     pub want_shutdown: bool,
-    /// The age of the oldest commit its disks have not finished; zero when none waits.
+    /// For how long its disks have not finished the commit they are at, of records or of metadata; zero when there is none.
     #[serde(default)]
     pub oldest_unfinished_commit: Duration,
     /// How much room its data directory has.

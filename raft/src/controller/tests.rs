@@ -417,7 +417,7 @@ fn a_leaving_broker_hands_over_first() {
 fn a_disk_that_hangs_loses_its_leaderships() {
     let mut cluster = Cluster::with_brokers(3);
     let (shared, alone) = (cluster.create_on("shared", &[1, 2, 3]), cluster.create_on("alone", &[1]));
-    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(2001);
+    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(1001);
     cluster.beat(1, stall).expect("heartbeat");
     assert_eq!((cluster.partition(shared).leader, cluster.partition(shared).isr), (NodeId(2), list(&[2, 3])));
     assert_eq!(cluster.partition(alone).leader, NodeId(1), "nobody could lead instead");
@@ -430,13 +430,28 @@ fn a_disk_that_hangs_loses_its_leaderships() {
 fn a_stall_that_nobody_could_relieve_was_forgotten() {
     let mut cluster = Cluster::with_brokers(3);
     let id = cluster.create_on("t", &[1, 2, 3]);
-    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(2001);
+    let stall = |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(1001);
     cluster.beat(2, stall).expect("heartbeat");
     cluster.beat(1, stall).expect("heartbeat");
     let most = cluster.partition(id);
-    assert_eq!((most.leader, most.isr), (NodeId(3), list(&[1, 3])), "most of them stall: it is not the brokers");
+    assert_eq!((most.leader, most.isr), (NodeId(1), list(&[1, 3])), "most of them stall: it is not the brokers");
     cluster.beat(2, |_| {}).expect("heartbeat");
+    cluster.beat(1, stall).expect("heartbeat");
     assert_eq!(cluster.partition(id).isr, list(&[3]), "now it is broker 1");
+}
+
+#[test]
+fn disks_that_all_waited_for_the_same_machine_moved_leaderships_about() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let waits = |ms| move |beat: &mut BrokerHeartbeatRequest| beat.oldest_unfinished_commit = Duration::from_millis(ms);
+    for (broker, ms) in [(1, 900), (2, 700), (3, 10), (1, 1100), (2, 1200), (3, 300), (1, 1300)] {
+        cluster.beat(broker, waits(ms)).expect("heartbeat");
+        assert_eq!((cluster.partition(id).leader, cluster.partition(id).isr), (NodeId(1), list(&[1, 2, 3])));
+    }
+    cluster.beat(2, waits(0)).expect("heartbeat");
+    cluster.beat(1, waits(1400)).expect("heartbeat");
+    assert_eq!((cluster.partition(id).leader, cluster.partition(id).isr), (NodeId(2), list(&[2, 3])), "it alone");
 }
 
 #[test]
@@ -459,6 +474,36 @@ fn a_broker_short_of_space_leads_only_where_nobody_else_can_and_follows_on() {
     // Nobody but the last resort is left.
     cluster.fence(2);
     assert_eq!(cluster.partition(shared).leader, NodeId(1), "records can be read");
+}
+
+#[test]
+fn new_topics_were_placed_without_a_look_at_the_disks() {
+    let mut cluster = Cluster::with_brokers(4);
+    let space = |space| move |beat: &mut BrokerHeartbeatRequest| beat.disk_space = space;
+    cluster.beat(1, space(DiskSpace::Low)).expect("heartbeat");
+    cluster.beat(2, |beat| beat.oldest_unfinished_commit = Duration::from_secs(9)).expect("heartbeat");
+    let create = |cluster: &mut Cluster, name: String, replication_factor| {
+        let topic = NewTopic {
+            name,
+            partitions: 1,
+            replication_factor,
+            assignments: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        };
+        let topic_id = cluster.create(topic).expect("created").id;
+        cluster.partition(TopicIdPartition { topic_id, partition: 0 })
+    };
+    for n in 0..10 {
+        let two = create(&mut cluster, format!("two-{n}"), 2);
+        assert!(two.replicas.iter().all(|id| id.0 > 2), "{two:?}");
+        let four = create(&mut cluster, format!("four-{n}"), 4);
+        assert!(four.leader.0 > 2, "{four:?}");
+        assert!(four.isr.len() == 3 && !four.isr.contains(&NodeId(2)), "its disk hangs: {four:?}");
+    }
+    let named = cluster.create_on("named", &[1, 2, 3]);
+    assert_eq!((cluster.partition(named).leader, cluster.partition(named).isr), (NodeId(3), list(&[1, 3])));
+    let alone = cluster.create_on("alone", &[2]);
+    assert_eq!((cluster.partition(alone).leader, cluster.partition(alone).isr), (NodeId(2), list(&[2])));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Topics and partitions that come and go (Kafka's `ReplicationControl`, first half).
 
+use super::cluster_control::ClusterControl;
 use super::{
     Answer, Batch, ControllerConfig, ControllerError, ControllerResponse, CreatePartitionsRequest, CreateTopicsRequest,
-    EnsureInternalTopicRequest, NewPartitions, NewTopic, Placement, PlacementBroker, TopicCreated, TopicDeleted,
-    TopicRef,
+    EnsureInternalTopicRequest, Fitness, NewPartitions, NewTopic, Placement, PlacementBroker, TopicCreated,
+    TopicDeleted, TopicRef,
 };
 use crate::ids::{DirectoryId, LeaderEpoch, NodeId, PartitionEpoch, TopicId};
 use crate::image::{MetadataImage, config_def};
@@ -20,6 +21,7 @@ const TOPIC_NAME_MAX: usize = 249;
 
 pub(super) struct TopicControl<'c> {
     pub(super) config: &'c ControllerConfig,
+    pub(super) cluster: &'c ClusterControl,
     pub(super) random: &'c mut StdRng,
 }
 
@@ -131,7 +133,7 @@ impl TopicControl<'_> {
         let brokers = image.cluster.brokers().filter(|b| !b.shutting_down).map(|b| PlacementBroker {
             id: b.id(),
             rack: b.record.rack.clone(),
-            active: b.is_active() && b.record.directories.iter().any(|d| d.state.is_usable()),
+            fitness: self.cluster.fitness(b),
         });
         let mut placement = Placement::new(brokers.collect(), self.random);
         let available = placement.len();
@@ -151,7 +153,8 @@ impl TopicControl<'_> {
         })
     }
 
-    /// A new partition's state: in sync are the replicas whose brokers can take part now.
+    /// A new partition's state: in sync are the replicas whose brokers can take part now, but not one whose disk hangs or is full while
+    /// there are others, and the first of them leads whose disk is in order, if there is one.
     fn new_partition(
         &mut self,
         image: &MetadataImage,
@@ -159,8 +162,11 @@ impl TopicControl<'_> {
     ) -> Result<PartitionRegistration, ControllerError> {
         let directories: DirectoryList = replicas.iter().map(|r| self.directory_on(image, *r)).collect();
         let up = |at: usize| image.cluster.is_active(replicas[at]) && directories[at] != DirectoryId::NONE;
-        let isr: ReplicaList = (0..replicas.len()).filter(|at| up(*at)).map(|at| replicas[at]).collect();
-        let Some(leader) = isr.first().copied() else {
+        let all_up: ReplicaList = (0..replicas.len()).filter(|at| up(*at)).map(|at| replicas[at]).collect();
+        let taking_part: ReplicaList = all_up.iter().copied().filter(|id| self.cluster.can_append(*id)).collect();
+        let isr = if taking_part.is_empty() { all_up } else { taking_part };
+        let is_fit = |id: &&NodeId| image.cluster.broker(**id).is_some_and(|b| self.cluster.fitness(b) == Fitness::Fit);
+        let Some(leader) = isr.iter().find(is_fit).or_else(|| isr.first()).copied() else {
             return Err(ControllerError::InvalidReplicaAssignment(
                 "All brokers of a partition are fenced, shutting down or without a usable directory.".into(),
             ));

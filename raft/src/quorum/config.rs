@@ -33,7 +33,10 @@ pub struct QuorumConfig {
     pub formation_retry: Duration,
     /// Between two looks of the active controller at its brokers' sessions, and at leaders to move back.
     pub controller_tick: Duration,
-    /// A leader whose disk has not finished a write for so long gives up the leadership.
+    /// A leader whose disk has not finished a write for so long gives up the leadership. Above the controller's own limit for brokers
+    /// ([`ControllerConfig::commit_stall_max`](crate::controller::ControllerConfig::commit_stall_max)): a controller whose disk hangs still decides, by
+    /// the others' disks, and moves its own node's leaderships away before it goes. With the election that follows (100 to 300 ms) its office has
+    /// moved within two seconds. It is higher because it costs more: the log is opened anew, and this voter is out for two seconds at least.
     pub disk_stall_max: Duration,
     /// Where the disk's blocking calls run.
     pub execution: StorageExecution,
@@ -55,7 +58,7 @@ impl QuorumConfig {
             keep_entries: 2_000,
             formation_retry: Duration::from_millis(100),
             controller_tick: Duration::from_millis(250),
-            disk_stall_max: Duration::from_millis(2500),
+            disk_stall_max: Duration::from_millis(1500),
             execution: StorageExecution::Thread,
             wall_clock: unix_ms,
         }

@@ -111,11 +111,13 @@ enum Attempt {
 }
 
 impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
-    /// Begins to follow. `snapshots` is where a snapshot is gathered; what is in there is not used.
+    /// Begins to follow, behind an image that is known already (or the empty one). `snapshots` is where a snapshot is gathered; what is in there
+    /// is not used.
     pub fn start(
         config: ObserverConfig,
         transport: Arc<dyn QuorumTransport>,
         snapshots: Arc<dyn SnapshotStore>,
+        from: Arc<MetadataImage>,
         publishers: Vec<Arc<dyn MetadataPublisher>>,
     ) -> Result<Self, QuorumError> {
         let timeout = config.wait + config.timeout;
@@ -126,9 +128,9 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
             timeouts: RpcTimeouts { short: config.timeout, append: timeout, snapshot: timeout },
             sessions: AtomicU64::new(0),
         });
-        let mut loader = MetadataLoader::new(MetadataImage::empty());
+        let mut loader = MetadataLoader::new(from.clone());
         publishers.into_iter().for_each(|publisher| loader.add_publisher(publisher));
-        let (image_tx, image) = watch::channel(MetadataImage::empty());
+        let (image_tx, image) = watch::channel(from);
         let status = ObserverStatus { cluster_id: config.cluster_id, ..ObserverStatus::default() };
         let (status_tx, status) = watch::channel(status);
         let task = Task {

@@ -51,8 +51,10 @@ impl Standby {
             Select2::First(()) | Select2::Second(_) => return Ok(()),
         };
         let config = ObserverConfig { cluster_id: Some(cluster_id), ..self.observer };
-        let observer = MetadataObserver::<Rt>::start(config, self.transport, self.snapshots, vec![self.publication])
-            .map_err(|e| e.to_string())?;
+        let from = self.publication.image().borrow().clone();
+        let observer =
+            MetadataObserver::<Rt>::start(config, self.transport, self.snapshots, from, vec![self.publication])
+                .map_err(|e| e.to_string())?;
         let mut status = observer.status();
         let failed = async {
             let failed = status.wait_for(|s| s.failure.is_some()).await;

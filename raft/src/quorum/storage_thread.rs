@@ -6,8 +6,8 @@
 //! **State**: `open`, or `failed(reason)` after the first write that failed. From then on every request is answered with the reason and the engine
 //! is not asked again: after a failed fsync nobody knows what is on disk. The way out is to drop the handle and open the storage anew.
 //!
-//! A disk that hangs answers nothing, so nothing that waits for the thread can end it. Whoever watches the oldest write that has not come back
-//! ([`StorageThread::unfinished`]) may **abandon** the storage: everybody who waits, or comes later, is told that it has failed. What the
+//! A disk that hangs answers nothing, so nothing that waits for the thread can end it. Whoever watches for how long the thread has been at what it
+//! does now ([`StorageThread::stalled_for`]) may **abandon** the storage: everybody who waits, or comes later, is told that it has failed. What the
 //! thread still writes counts as a write whose outcome nobody knows, as after a crash. [`StorageThread::close`] waits for the thread all the same:
 //! the storage can be opened anew only when the old one has let go of it.
 //!
@@ -20,7 +20,7 @@ use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -120,18 +120,25 @@ enum Route {
     Inline(Arc<Mutex<Engine>>),
 }
 
-/// How many writes the thread was given, and how many have come back.
+/// Since when the thread waits for the disk; held for a glance only. A slow disk ends one thing after the other, and a busy machine's queue may
+/// be long: only a disk that hangs stays at one and the same.
 #[derive(Default)]
-pub(crate) struct Progress {
-    given: AtomicU64,
-    back: AtomicU64,
+struct Working(Mutex<Option<Instant>>);
+
+impl Working {
+    fn on<T>(&self, work: impl FnOnce() -> T) -> T {
+        *self.0.lock() = Some(Instant::now());
+        let done = work();
+        *self.0.lock() = None;
+        done
+    }
 }
 
 /// Handle to the storage; cheap to clone. The storage closes when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct StorageThread {
     route: Route,
-    progress: Arc<Progress>,
+    working: Arc<Working>,
     failure: DiskFailure,
     abandoned: CancellationToken,
 }
@@ -143,27 +150,27 @@ impl StorageThread {
         execution: StorageExecution,
         failure: DiskFailure,
     ) -> Result<(Self, SavedState), QuorumStorageError> {
-        let (progress, abandoned) = (Arc::new(Progress::default()), CancellationToken::new());
+        let (working, abandoned) = (Arc::new(Working::default()), CancellationToken::new());
         if execution == StorageExecution::Inline {
             let saved = storage.load()?;
             let engine = Arc::new(Mutex::new(Engine::new(storage, failure.clone())));
-            return Ok((Self { route: Route::Inline(engine), progress, failure, abandoned }, saved));
+            return Ok((Self { route: Route::Inline(engine), working, failure, abandoned }, saved));
         }
         let (tx, rx) = mpsc::channel(QUEUE);
         let (loaded_tx, loaded_rx) = oneshot::channel();
-        let (engine_failure, thread_progress) = (failure.clone(), progress.clone());
+        let (engine_failure, thread_working) = (failure.clone(), working.clone());
         std::thread::Builder::new()
             .name("metadata-log".into())
             .spawn(move || {
                 let loaded = storage.load();
                 let go_on = loaded.is_ok();
                 if loaded_tx.send(loaded).is_ok() && go_on {
-                    run(Engine::new(storage, engine_failure), rx, &thread_progress);
+                    run(Engine::new(storage, engine_failure), rx, &thread_working);
                 }
             })
             .map_err(|e| QuorumStorageError::Io(format!("cannot start its thread: {e}")))?;
         let saved = loaded_rx.await.map_err(|_| closed())??;
-        Ok((Self { route: Route::Thread(tx), progress, failure, abandoned }, saved))
+        Ok((Self { route: Route::Thread(tx), working, failure, abandoned }, saved))
     }
 
     /// Takes a place in the queue; what is sent through it runs after everything sent before.
@@ -171,18 +178,15 @@ impl StorageThread {
         match &self.route {
             Route::Inline(engine) => Ok(Place::Inline(engine)),
             Route::Thread(tx) => match self.unless_abandoned(tx.reserve()).await? {
-                Ok(permit) => Ok(Place::Thread(permit, &self.progress)),
+                Ok(permit) => Ok(Place::Thread(permit)),
                 Err(_) => Err(closed()),
             },
         }
     }
 
-    /// The number of the oldest write that the disk has not answered.
-    pub(crate) fn unfinished(&self) -> Option<u64> {
-        // What came back was given before: read in this order, an answer in between only makes it look idle.
-        let given = self.progress.given.load(Ordering::Acquire);
-        let back = self.progress.back.load(Ordering::Acquire);
-        (back < given).then_some(back)
+    /// For how long the disk has not answered what it was asked last; nothing where nothing is asked of it.
+    pub(crate) fn stalled_for(&self) -> Duration {
+        self.working.0.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Gives up on a disk that hangs.
@@ -228,7 +232,7 @@ impl StorageThread {
     pub(crate) async fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Bytes>, QuorumStorageError> {
         match self.reserve().await? {
             Place::Inline(engine) => engine.lock().read(from, to, max_bytes),
-            Place::Thread(permit, _) => {
+            Place::Thread(permit) => {
                 let (tx, rx) = oneshot::channel();
                 let done = Completion::new(move |result| drop(tx.send(result)));
                 permit.send(Request::Read { from, to, max_bytes, done });
@@ -241,7 +245,7 @@ impl StorageThread {
 /// A place in the queue, good for one write.
 pub(crate) enum Place<'a> {
     /// In the thread's queue.
-    Thread(mpsc::Permit<'a, Request>, &'a Progress),
+    Thread(mpsc::Permit<'a, Request>),
     /// The engine itself.
     Inline(&'a Mutex<Engine>),
 }
@@ -259,16 +263,13 @@ impl Place<'_> {
                 let result = engine.lock().write(&batch, durability);
                 done(result);
             }
-            Place::Thread(permit, progress) => {
-                progress.given.fetch_add(1, Ordering::AcqRel);
-                permit.send(Request::Write { batch, durability, done: Completion::new(done) });
-            }
+            Place::Thread(permit) => permit.send(Request::Write { batch, durability, done: Completion::new(done) }),
         }
     }
 }
 
 /// The thread: until every handle is gone.
-fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>, progress: &Progress) {
+fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>, working: &Working) {
     let mut next = rx.blocking_recv();
     while let Some(request) = next.take() {
         match request {
@@ -276,7 +277,10 @@ fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>, progress: &Progress)
                 engine.close();
                 done.complete(Ok(()));
             }
-            Request::Read { from, to, max_bytes, done } => done.complete(engine.read(from, to, max_bytes)),
+            Request::Read { from, to, max_bytes, done } => {
+                let result = working.on(|| engine.read(from, to, max_bytes));
+                done.complete(result);
+            }
             Request::Write { mut batch, mut durability, done } => {
                 let mut waiting = vec![done];
                 let mut bytes = bytes_of(&batch);
@@ -294,8 +298,7 @@ fn run(mut engine: Engine, mut rx: mpsc::Receiver<Request>, progress: &Progress)
                         Err(_) => break,
                     }
                 }
-                let result = engine.write(&batch, durability);
-                progress.back.fetch_add(waiting.len() as u64, Ordering::AcqRel);
+                let result = working.on(|| engine.write(&batch, durability));
                 waiting.into_iter().for_each(|done| done.complete(result.clone()));
             }
         }

@@ -548,8 +548,14 @@ fn an_observer_follows_through_snapshots_and_failures_and_keeps_to_its_cluster()
             config.execution = StorageExecution::Inline;
             let wire = Arc::new(Wire { from: NodeId(9), hub: cluster.hub.clone() });
             let recorder: Arc<dyn MetadataPublisher> = Arc::new(Recorder::default());
-            MetadataObserver::<Rt>::start(config, wire, Arc::new(MemorySnapshots::default()), vec![recorder])
-                .expect("starts")
+            MetadataObserver::<Rt>::start(
+                config,
+                wire,
+                Arc::new(MemorySnapshots::default()),
+                MetadataImage::empty(),
+                vec![recorder],
+            )
+            .expect("starts")
         };
         let foreign = follow(Some(ClusterId(Uuid::from_u128(4711))));
         let observer = follow(None);
@@ -776,87 +782,139 @@ impl QuorumTransport for Threads {
     }
 }
 
-/// A disk that answers nothing is no error to anybody who waits for it; so this runs on threads, and in real time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_leader_whose_disk_hung_kept_the_office() {
-    let (hub, snapshots) = (Threads::default(), tempfile::tempdir().expect("a directory"));
-    let disks: BTreeMap<NodeId, MemoryDisk> = (1..=3).map(|i| (NodeId(i), MemoryDisk::new())).collect();
-    let voters: BTreeMap<NodeId, QuorumNode> = disks.keys().map(|id| (*id, QuorumNode::default())).collect();
-    let controller = || Controller::new(ControllerConfig::default(), [7; 32]);
-    for (id, disk) in &disks {
-        let me = QuorumNodeId { node_id: *id, directory_id: DirectoryId::random() };
-        let parts = QuorumParts {
-            config: QuorumConfig {
-                heartbeat: Duration::from_millis(100),
-                election_min: Duration::from_millis(300),
-                election_max: Duration::from_millis(600),
-                ..QuorumConfig::new(me, voters.clone(), ClusterId::random())
-            },
-            storage: Box::new(disk.open()),
-            snapshots: Arc::new(SnapshotFiles::open(snapshots.path().join(id.to_string())).expect("opens")),
-            transport: Arc::new(hub.clone()),
-            publishers: vec![Arc::new(Recorder::default())],
-            controller: controller(),
-        };
-        let voter = MetadataQuorum::start(parts).await.expect("starts");
-        hub.0.lock().insert(*id, voter);
+/// Three voters on threads and in real time: a disk that answers nothing is no error to anybody who waits for it.
+struct OnThreads {
+    hub: Threads,
+    disks: BTreeMap<NodeId, MemoryDisk>,
+    _snapshots: tempfile::TempDir,
+}
+
+fn new_controller() -> Controller {
+    Controller::new(ControllerConfig::default(), [7; 32])
+}
+
+impl OnThreads {
+    async fn start() -> Self {
+        let (hub, snapshots) = (Threads::default(), tempfile::tempdir().expect("a directory"));
+        let disks: BTreeMap<NodeId, MemoryDisk> = (1..=3).map(|i| (NodeId(i), MemoryDisk::new())).collect();
+        let voters: BTreeMap<NodeId, QuorumNode> = disks.keys().map(|id| (*id, QuorumNode::default())).collect();
+        for (id, disk) in &disks {
+            let me = QuorumNodeId { node_id: *id, directory_id: DirectoryId::random() };
+            let parts = QuorumParts {
+                config: QuorumConfig {
+                    heartbeat: Duration::from_millis(100),
+                    election_min: Duration::from_millis(300),
+                    election_max: Duration::from_millis(600),
+                    ..QuorumConfig::new(me, voters.clone(), ClusterId::random())
+                },
+                storage: Box::new(disk.open()),
+                snapshots: Arc::new(SnapshotFiles::open(snapshots.path().join(id.to_string())).expect("opens")),
+                transport: Arc::new(hub.clone()),
+                publishers: vec![Arc::new(Recorder::default())],
+                controller: new_controller(),
+            };
+            let voter = MetadataQuorum::start(parts).await.expect("starts");
+            hub.0.lock().insert(*id, voter);
+        }
+        Self { hub, disks, _snapshots: snapshots }
     }
-    let all = || hub.0.lock().values().cloned().collect::<Vec<_>>();
-    let within = |what: &'static str, condition: Box<dyn Fn() -> bool + Send>| async move {
+
+    fn all(&self) -> Vec<MetadataQuorum> {
+        self.hub.0.lock().values().cloned().collect()
+    }
+
+    /// The disk answers nothing until the sender is gone.
+    fn freeze(&self, id: NodeId) -> std::sync::mpsc::Sender<()> {
+        let (thaw, frozen) = std::sync::mpsc::channel::<()>();
+        let mut frozen = Some(frozen);
+        self.disks[&id].set_fault(Some(Box::new(move |_, _| {
+            let _ = frozen.take().map(|frozen| frozen.recv());
+            Ok(())
+        })));
+        thaw
+    }
+
+    async fn within(&self, what: &str, condition: impl Fn() -> bool) {
         let waiting = async {
             while !condition() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
-    };
-    // On real time a stalled machine lets a lease run out; callers try again.
-    let write = |value: u64, not: Option<NodeId>| {
-        let hub = hub.clone();
-        async move {
-            loop {
-                let running: Vec<_> = hub.0.lock().values().cloned().collect();
-                let active = running.into_iter().find(|v| v.is_active() && Some(v.status().me.node_id) != not);
-                if let Some(active) = active
-                    && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), active.submit(set(value))).await
-                {
-                    return active;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    /// By whoever is the active controller, but not by `not`. On real time a stalled machine lets a lease run out: tried again.
+    async fn write(&self, value: u64, not: Option<NodeId>) -> MetadataQuorum {
+        loop {
+            let active = self.all().into_iter().find(|v| v.is_active() && Some(v.status().me.node_id) != not);
+            if let Some(active) = active
+                && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), active.submit(set(value))).await
+            {
+                return active;
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    };
-    let old = write(1, None).await;
+    }
+
+    async fn stop(&self) {
+        for voter in self.all() {
+            voter.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_whose_disk_hung_kept_the_office() {
+    let cluster = OnThreads::start().await;
+    let old = cluster.write(1, None).await;
     let id = old.status().me.node_id;
 
-    let (thaw, frozen) = std::sync::mpsc::channel::<()>();
-    let mut frozen = Some(frozen);
-    disks[&id].set_fault(Some(Box::new(move |_, _| {
-        // Until the sender is gone.
-        let _ = frozen.take().map(|frozen| frozen.recv());
-        Ok(())
-    })));
+    let thaw = cluster.freeze(id);
     let _ = tokio::time::timeout(Duration::from_secs(1), old.submit(set(2))).await;
-    let hung = old.clone();
-    within("it gives up", Box::new(move || hung.failure().is_some_and(|why| why.contains("hangs")))).await;
+    cluster.within("it gives up", || old.failure().is_some_and(|why| why.contains("hangs"))).await;
     assert!(matches!(old.disk_failure(), Some(QuorumStorageError::Io(_))));
     let stopping = tokio::spawn({
         let old = old.clone();
         async move { old.stop().await }
     });
-    write(3, Some(id)).await;
+    cluster.write(3, Some(id)).await;
     assert!(!stopping.is_finished(), "the disk still has a write of it");
 
     drop(thaw);
     stopping.await.expect("stopped");
-    old.reopen(Box::new(disks[&id].open()), controller()).await.expect("it moves again");
-    write(4, None).await;
-    within("all agree", Box::new(move || all().iter().all(|v| value_of(&v.image()) == Some(4)))).await;
+    old.reopen(Box::new(cluster.disks[&id].open()), new_controller()).await.expect("it moves again");
+    cluster.write(4, None).await;
+    cluster.within("all agree", || cluster.all().iter().all(|v| value_of(&v.image()) == Some(4))).await;
     assert_eq!(old.failure(), None);
-    let running: Vec<_> = hub.0.lock().values().cloned().collect();
-    for voter in running {
-        voter.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_whose_disk_hung_did_not_learn_who_leads_by_now() {
+    let cluster = OnThreads::start().await;
+    let active = cluster.write(1, None).await.status().me.node_id;
+    cluster.within("all agree", || cluster.all().iter().all(|v| value_of(&v.image()) == Some(1))).await;
+    let hung = cluster.all().into_iter().find(|v| v.status().me.node_id != active).expect("one of three");
+    cluster.within("its disk is idle", || hung.disk_stall().is_zero()).await;
+
+    let thaw = cluster.freeze(hung.status().me.node_id);
+    cluster.write(2, None).await;
+    cluster.within("it shows", || hung.disk_stall() > Duration::from_millis(100)).await;
+    let observer = hung.observe().expect("others vote");
+    // What it is sent next comes after what it cannot write.
+    for value in 3..20 {
+        cluster.write(value, Some(hung.status().me.node_id)).await;
+        cluster.within("it knows all the same", || value_of(&hung.image()) == Some(value)).await;
     }
+    assert_eq!(hung.failure(), None, "a follower goes on when its disk does");
+
+    drop(thaw);
+    cluster.within("its own log comes as far", || hung.status().applied >= observer.image().offset).await;
+    observer.stop().await;
+    cluster.within("its disk is idle", || hung.disk_stall().is_zero()).await;
+    cluster.write(20, None).await;
+    cluster.within("all agree", || cluster.all().iter().all(|v| value_of(&v.image()) == Some(20))).await;
+    cluster.stop().await;
 }
 
 #[test]

@@ -8,7 +8,9 @@
 //! | what an open or a truncation has to read: the last chunk, a producer snapshot, the batch that spans the new end | the open, the truncation | the log is given up |
 //! | the same, where this broker has the only replica | | the replica is offline; a person decides |
 //! | a batch of which no replica has a sound copy | every replica that was asked | told in log, health and metric, asked again from time to time; its readers get CORRUPT_MESSAGE there, and go on behind it |
-//! | keys, index blocks, the metadata of partitions | the store, as an error of a read, an open or a compaction | nothing here: it cannot be told whose it was; the directory goes offline, or does not open |
+//! | keys in a block of a table, a block that cannot be taken apart | a read, the scrub | the log is given up; where this broker has the only replica its readers get CORRUPT_MESSAGE there |
+//! | any block of a table | the same, or a compaction | its column family is compacted no more, which is told (`src/storage/rocksdb/store.rs`) |
+//! | a table's own index or footer, the metadata of partitions | an open | nothing here: the directory does not open; a person moves the store away, and the replicas are copied anew |
 //!
 //! # How a batch is fetched
 //!
@@ -106,6 +108,7 @@ impl ReplicaManager {
         let table = self.table.load_full();
         let mut still = BTreeMap::new();
         for (id, partition) in table.iter() {
+            self.give_up_unreadable(partition);
             for damage in partition.log().damaged() {
                 let key = (*id, damage.last_offset);
                 let since = *waiting.0.get(&key).unwrap_or(&self.clock.now());
@@ -135,6 +138,17 @@ impl ReplicaManager {
             sooner(AGAIN);
         }
         pause
+    }
+
+    /// What cannot be read cannot be mended in its place either.
+    fn give_up_unreadable(&self, partition: &Partition) {
+        let log = partition.log();
+        let Some(what) = log.unreadable() else { return };
+        if self.has_others(partition.id()) {
+            partition.give_up(&what);
+        } else if log.note_only_copy() {
+            tracing::error!(partition = %partition.id(), %what, "what is stored cannot be read, and there is NO OTHER REPLICA of it");
+        }
     }
 
     async fn mend_one(self: &Arc<Self>, partition: &Arc<Partition>, last_offset: i64, since: Duration) -> Mended {
@@ -257,6 +271,11 @@ impl ReplicaManager {
         let mut counts = DamageCounts::default();
         for (id, partition) in self.table.load().iter() {
             counts.given_up += usize::from(partition.given_up().is_some());
+            if let Some(what) = partition.log().unreadable().filter(|_| !self.has_others(*id)) {
+                counts.batches += 1;
+                counts.nowhere_sound += 1;
+                counts.example.get_or_insert_with(|| what.to_string());
+            }
             for damage in partition.log().damaged() {
                 counts.batches += 1;
                 if damage.nowhere_sound {

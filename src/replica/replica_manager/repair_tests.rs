@@ -53,7 +53,7 @@ impl Broker {
     async fn scrub(&self) -> u64 {
         self.manager.scrub_now();
         self.manager.scrub_pass().await;
-        self.manager.scrub_status().damaged
+        self.manager.scrub_status().found.damaged
     }
 
     async fn mend(&mut self) {
@@ -290,6 +290,28 @@ async fn a_log_that_cannot_be_opened_counted_as_in_sync_and_was_never_copied_ane
     assert_eq!((log.offsets().log_end, pair.follower.partition().high_watermark(), log.failure()), (0, 0, None));
     assert_eq!(manager.damage(), DamageCounts::default());
     assert!(manager.streams.lock().values().any(|stream| stream.follows(P)), "from the beginning");
+}
+
+#[tokio::test]
+async fn a_log_with_a_key_that_cannot_be_read_stayed_an_error_for_ever() {
+    let mut pair = Pair::new();
+    pair.follower.store.corrupt_key(LocalPartitionId(0), LogClass::Hours256, 1);
+    assert_eq!(pair.follower.scrub().await, 0, "no batch is known to be damaged");
+    assert_eq!(pair.follower.manager.scrub_status().last.unwrap().logs_unread, 1);
+    pair.follower.mend().await;
+    assert_eq!(pair.follower.manager.lost_replicas(), [P]);
+    assert_eq!(pair.follower.manager.damage().given_up, 1);
+    pair.tell(&[isr(1, ME, &[ME])]);
+    pair.follower.mend().await;
+    assert!(stored(&pair.follower.store).is_empty(), "copied anew");
+    assert_eq!(pair.follower.manager.damage(), DamageCounts::default());
+
+    // A leader as well: others have to lead.
+    pair.leader.store.corrupt_key(LocalPartitionId(0), LogClass::Hours256, 2);
+    pair.leader.scrub().await;
+    pair.leader.mend().await;
+    assert_eq!(pair.leader.partition().role().0, Role::Offline);
+    assert_eq!(pair.leader.manager.lost_replicas(), [P]);
 }
 
 /// The same term may hold what the leader has heard of the old log.

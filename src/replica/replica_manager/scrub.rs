@@ -8,6 +8,8 @@
 //! It reads at most `log.scrub.io.max.bytes.per.second`, and nothing while the disk is busy (a commit takes long) or short of space. It only reads and
 //! notes: see [`damage`](crate::storage::PartitionLog::scrub), and [`super::repair`] for what follows. Where it is, is written down once in a
 //! while, so that a node that is restarted often comes to an end as well; that file is a hint, and without it the pass begins anew.
+//!
+//! `GET /admin/v1/scrub` shows where it is, what holds it up, and what the last whole pass found; so do the metrics `rookery_storage_scrub_*`.
 
 use super::ReplicaManager;
 use crate::storage::{self, Scrubbed};
@@ -43,19 +45,36 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Progress is written down once in so many bytes.
 const WRITTEN_DOWN_BYTES: u64 = 256 << 20;
 
-/// How far the scrub is.
+/// What a pass has read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScrubStatus {
-    /// Whether a pass is under way.
-    pub running: bool,
-    /// Batches read in this pass, or in the last one.
+#[serde(default)]
+pub struct ScrubFound {
+    /// Batches read.
     pub batches: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Damaged ones among them.
     pub damaged: u64,
-    /// When the last pass ended, in milliseconds since 1970; 0: never.
+    /// Logs that could not be read to their end.
+    pub logs_unread: u64,
+}
+
+/// How far the scrub is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Whether a pass is under way.
+    pub running: bool,
+    /// What this pass has found so far, or the last one.
+    #[serde(flatten)]
+    pub found: ScrubFound,
+    /// When the last whole pass ended (or the first start was, before there is one), in milliseconds since 1970.
     pub finished_ms: i64,
+    /// What the last whole pass found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<ScrubFound>,
+    /// Why nothing is read now, while a pass is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up: Option<String>,
     /// Where the pass under way is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<ScrubPosition>,
@@ -117,7 +136,7 @@ impl ReplicaManager {
             let mut status = self.scrub.status.lock();
             let begins = !status.running;
             if begins {
-                *status = begun(status.finished_ms);
+                *status = begun(&status);
             }
             begins
         };
@@ -133,12 +152,13 @@ impl ReplicaManager {
             self.scrub.status.lock().finished_ms = self.clock.wall_ms();
             self.scrub.write_down().await;
         }
+        self.show_scrub();
         loop {
             if self.scrub.is_due(self.clock.wall_ms()) {
                 {
                     let mut status = self.scrub.status.lock();
                     if !status.running {
-                        *status = begun(status.finished_ms);
+                        *status = begun(&status);
                     }
                 }
                 self.scrub_pass().await;
@@ -153,6 +173,7 @@ impl ReplicaManager {
 
     /// From where it is to the end.
     pub(super) async fn scrub_pass(self: &Arc<Self>) {
+        self.show_scrub();
         let from = self.scrub.status.lock().at;
         let from = from.map(|at| (TopicIdPartition { topic_id: at.topic_id, partition: at.partition }, at.offset));
         let mut unwritten = 0;
@@ -168,6 +189,7 @@ impl ReplicaManager {
                     Some(Ok(step)) => step,
                     Some(Err(error)) => {
                         tracing::warn!(partition = %id, offset, %error, "the scrub leaves this log out");
+                        self.scrub.status.lock().found.logs_unread += 1;
                         break;
                     }
                     None => return,
@@ -189,9 +211,11 @@ impl ReplicaManager {
         {
             let mut status = self.scrub.status.lock();
             (status.running, status.at, status.finished_ms) = (false, None, self.clock.wall_ms());
-            let (batches, bytes, damaged) = (status.batches, status.bytes, status.damaged);
-            tracing::info!(batches, bytes, damaged, "a scrub of the data directory has ended");
+            status.last = Some(status.found.clone());
+            let ScrubFound { batches, bytes, damaged, logs_unread } = status.found;
+            tracing::info!(batches, bytes, damaged, logs_unread, "a scrub of the data directory has ended");
         }
+        self.show_scrub();
         metrics::counter!("rookery_storage_scrub_passes_total").increment(1);
         self.scrub.write_down().await;
     }
@@ -201,25 +225,43 @@ impl ReplicaManager {
         metrics::counter!("rookery_storage_scrub_bytes_total").increment(step.bytes);
         metrics::counter!("rookery_storage_scrub_damaged_total").increment(step.damaged);
         let mut status = self.scrub.status.lock();
-        status.batches += step.batches;
-        status.bytes += step.bytes;
-        status.damaged += step.damaged;
+        status.found.batches += step.batches;
+        status.found.bytes += step.bytes;
+        status.found.damaged += step.damaged;
         if let Some(offset) = step.next {
             status.at = Some(ScrubPosition { topic_id: id.topic_id, partition: id.partition, offset });
         }
     }
 
     async fn wait_for_leisure(&self) {
-        let is_busy = || {
+        let hindrance = || {
             let oldest = self.directory.load().store().oldest_unfinished_commit_age();
-            oldest.is_some_and(|age| age > BUSY) || self.context.disk_space() != DiskSpace::Ample
+            match () {
+                () if self.context.disk_space() != DiskSpace::Ample => Some("the disk is short of space"),
+                () if oldest.is_some_and(|age| age > BUSY) => Some("the disk is busy"),
+                () => None,
+            }
         };
-        while is_busy() {
+        while let Some(why) = hindrance() {
+            self.scrub.status.lock().held_up = Some(why.to_owned());
             sleep(PAUSE).await;
+        }
+        self.scrub.status.lock().held_up = None;
+    }
+
+    /// For metrics: when the last pass ended, and what it found.
+    fn show_scrub(&self) {
+        let status = self.scrub.status.lock();
+        metrics::gauge!("rookery_storage_scrub_running").set(f64::from(u8::from(status.running)));
+        if let Some(last) = &status.last {
+            metrics::gauge!("rookery_storage_scrub_last_end_seconds").set(status.finished_ms as f64 / 1000.0);
+            metrics::gauge!("rookery_storage_scrub_last_batches").set(last.batches as f64);
+            metrics::gauge!("rookery_storage_scrub_last_damaged").set(last.damaged as f64);
+            metrics::gauge!("rookery_storage_scrub_last_logs_unread").set(last.logs_unread as f64);
         }
     }
 }
 
-fn begun(finished_ms: i64) -> ScrubStatus {
-    ScrubStatus { running: true, finished_ms, ..ScrubStatus::default() }
+fn begun(before: &ScrubStatus) -> ScrubStatus {
+    ScrubStatus { running: true, finished_ms: before.finished_ms, last: before.last.clone(), ..ScrubStatus::default() }
 }

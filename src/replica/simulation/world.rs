@@ -660,13 +660,8 @@ impl World {
             };
             match moved {
                 Ok(position) => fetcher.moved(id, epoch, position),
-                Err(_) => {
-                    if let Ok(position) = node.partition.follower_position(epoch) {
-                        fetcher.moved(id, epoch, position);
-                    }
-                    fetcher.rest(id, epoch, now);
-                }
-            }
+                Err(_) => fetcher.stuck(id, epoch, node.partition.follower_position(epoch).ok(), now),
+            };
         }
     }
 

@@ -10,6 +10,9 @@
 //! | damaged | nowhere sound | [`PartitionLog::note_nowhere_sound`]: no replica has a sound copy |
 //! | any | forgotten | truncation or the log's start removes it, or it is read and sound after all |
 //!
+//! Where keys are damaged, or what the store finds them by, nobody can say which batches are missing. Such a log is **unreadable** there: its
+//! reads fail at that place, until the replica gives it up ([`PartitionLog::give_up`]) for the sake of another one's copy.
+//!
 //! # Invariants
 //!
 //! 1. **A repair writes nothing that the log did not hold.** The copy has the same last offset as the key, the leader epoch that the epoch cache
@@ -51,6 +54,13 @@ pub(super) struct Note {
     what: Arc<str>,
     nowhere_sound: bool,
     mending: bool,
+}
+
+/// Something stored that cannot be read.
+#[derive(Clone, Debug)]
+pub(super) struct Unreadable {
+    what: Arc<str>,
+    only_copy: bool,
 }
 
 /// One step of a scrub.
@@ -101,6 +111,35 @@ impl LogState {
 }
 
 impl PartitionLog {
+    /// The result of a read of the store; one that has failed because what is stored cannot be read is noted. Called without the log's lock.
+    pub(super) fn noted<T>(&self, read: Result<T, StorageError>) -> Result<T, StorageError> {
+        let Err(StorageError::Corrupt(what)) = &read else { return read };
+        let (is_new, only_copy) = {
+            let mut state = self.state.lock();
+            let is_new = state.unreadable.is_none();
+            let noted = state.unreadable.get_or_insert_with(|| Unreadable { what: what.clone(), only_copy: false });
+            (is_new, noted.only_copy)
+        };
+        if is_new {
+            self.tell_damage(what);
+        }
+        if only_copy { Err(StorageError::NowhereSound(what.clone())) } else { read }
+    }
+
+    /// What of the log cannot be read, if that was met.
+    pub fn unreadable(&self) -> Option<Arc<str>> {
+        self.state.lock().unreadable.as_ref().map(|unreadable| unreadable.what.clone())
+    }
+
+    /// There is no other replica to copy anew what cannot be read: readers are told. Whether that is news.
+    pub fn note_only_copy(&self) -> bool {
+        self.state
+            .lock()
+            .unreadable
+            .as_mut()
+            .is_some_and(|unreadable| !std::mem::replace(&mut unreadable.only_copy, true))
+    }
+
     /// Every damaged batch that is known and not being mended, ascending.
     pub fn damaged(&self) -> Vec<Damage> {
         let state = self.state.lock();
@@ -141,7 +180,7 @@ impl PartitionLog {
         if pass.from >= pass.to {
             return Ok(step);
         }
-        let found = self.read_disk(&pass, max_bytes)?;
+        let found = self.noted(self.read_disk(&pass, max_bytes))?;
         let mut told = Vec::new();
         let mut state = self.state.lock();
         state.check_online()?;

@@ -120,6 +120,8 @@ struct LogState {
     truncations: u64,
     /// Damaged batches that are known, by last offset.
     damaged: BTreeMap<i64, damage::Note>,
+    /// What of the log cannot be read at all, so that nobody knows which batches are there.
+    unreadable: Option<damage::Unreadable>,
     failed: Option<StorageError>,
 }
 
@@ -159,6 +161,7 @@ impl LogState {
             next_waiter: 0,
             truncations: 0,
             damaged: BTreeMap::new(),
+            unreadable: None,
             failed: None,
         }
     }

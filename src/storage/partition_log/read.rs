@@ -131,7 +131,7 @@ impl PartitionLog {
                     truncations: state.truncations,
                 }
             };
-            let found = self.read_disk(&pass, limit.max_bytes.saturating_sub(read.size))?;
+            let found = self.noted(self.read_disk(&pass, limit.max_bytes.saturating_sub(read.size)))?;
             let mut state = self.state.lock();
             if state.truncations != pass.truncations {
                 read = LogRead { next_offset: from, ..LogRead::default() };

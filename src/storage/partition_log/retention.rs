@@ -38,7 +38,7 @@ impl PartitionLog {
         };
         let mut start = log_start;
         loop {
-            let page = self.store.time_entries(self.id, start..bound.min(settled), PAGE)?;
+            let page = self.index_entries(start..bound.min(settled), PAGE)?;
             for entry in &page {
                 if !expired(entry.chunk_max_timestamp) && !spare(entry.end_position) {
                     return Ok((start > log_start).then_some(start));

@@ -54,7 +54,7 @@ impl PartitionLog {
         let mut best: Option<(i64, Bytes)> = None;
         // From the chunk with the largest timestamp it is enough to read that chunk; the rest of the log is read only
         // where the index does not reach yet.
-        let mut stop_after = self.store.time_entries(self.id, from..bounds.settled, 1)?.first().map(|e| e.last_offset);
+        let mut stop_after = self.index_entries(from..bounds.settled, 1)?.first().map(|e| e.last_offset);
         if remembered >= bounds.start && remembered < bounds.upper {
             stop_after = Some(remembered);
         }
@@ -65,6 +65,15 @@ impl PartitionLog {
             stop_after.is_none_or(|last| header.last_offset() < last)
         })?;
         Ok(best.filter(|(timestamp, _)| *timestamp >= 0).map(|(_, batch)| batch))
+    }
+
+    /// Entries of the time index.
+    pub(super) fn index_entries(
+        &self,
+        last_offsets: Range<i64>,
+        max_entries: usize,
+    ) -> Result<Vec<TimeIndexEntry>, StorageError> {
+        self.noted(self.store.time_entries(self.id, last_offsets, max_entries))
     }
 
     fn bounds(&self, offsets: Range<i64>) -> Result<Bounds, StorageError> {
@@ -81,16 +90,16 @@ impl PartitionLog {
         let (mut low, mut high) = (bounds.start, bounds.settled);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.store.time_entries(self.id, middle..high, 1)?.first() {
+            match self.index_entries(middle..high, 1)?.first() {
                 Some(entry) if entry.running_max_timestamp < timestamp_ms => low = entry.last_offset + 1,
                 _ => high = middle,
             }
         }
         // Its running maximum may be that of a chunk which retention has removed: walk on to one that has it itself.
-        let mut before = self.store.last_time_entry_before(self.id, low)?;
+        let mut before = self.noted(self.store.last_time_entry_before(self.id, low))?;
         loop {
             let from = before.map_or(bounds.start, |e| e.last_offset + 1).max(bounds.start);
-            let page = self.store.time_entries(self.id, from..bounds.settled, PAGE)?;
+            let page = self.index_entries(from..bounds.settled, PAGE)?;
             for entry in &page {
                 if entry.chunk_max_timestamp >= timestamp_ms {
                     return Ok(before.map_or(bounds.start, |e| e.last_offset + 1).max(bounds.start));
@@ -109,7 +118,7 @@ impl PartitionLog {
         let mut before: Option<TimeIndexEntry> = None;
         loop {
             let from = before.map_or(bounds.start, |e| e.last_offset + 1);
-            let page = self.store.time_entries(self.id, from..bounds.settled.min(bounds.upper), PAGE)?;
+            let page = self.index_entries(from..bounds.settled.min(bounds.upper), PAGE)?;
             for entry in &page {
                 if best.is_none_or(|(timestamp, _)| entry.chunk_max_timestamp > timestamp) {
                     best = Some((entry.chunk_max_timestamp, before.map_or(bounds.start, |e| e.last_offset + 1)));

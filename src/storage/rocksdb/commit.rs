@@ -41,7 +41,7 @@ struct State {
     bytes: usize,
     closing: bool,
     failed: Option<StorageError>,
-    /// When the oldest write of the group now on its way to the disk was queued.
+    /// Since when the group now on its way to the disk is there.
     committing_since: Option<Instant>,
     /// Writes ever queued, and ever completed.
     queued: u64,
@@ -110,7 +110,7 @@ impl CommitQueue {
         Ok(())
     }
 
-    /// Age of the oldest write that is not completed.
+    /// For how long the group on its way to the disk, or else the oldest write that waits for the thread, has been there.
     pub fn oldest_unfinished_age(&self) -> Option<Duration> {
         let state = self.state.lock();
         let oldest = state.committing_since.or_else(|| state.writes.front().map(|w| w.queued_at));
@@ -135,7 +135,7 @@ impl CommitQueue {
         let group: Vec<QueuedWrite> = state.writes.drain(..count).collect();
         state.bytes -= group.iter().map(|w| w.bytes).sum::<usize>();
         metrics::gauge!("rookery_storage_queued_bytes").set(state.bytes as f64);
-        state.committing_since = group.first().map(|w| w.queued_at);
+        state.committing_since = Some(Instant::now());
         Some(group)
     }
 

@@ -5,6 +5,7 @@
 //! DIR/directory.lock   held while a process uses the directory
 //! DIR/sync.mark        second witness of what was synced (see `sync_mark`)
 //! DIR/log.lost         present while synced data is known to be missing
+//! DIR/log.damaged      the column families with a damaged table, if there are any
 //! DIR/quorum/          the metadata quorum's log, with a mark of its own (where the server puts it)
 //! DIR/log/             RocksDB: `default`, `time`, and one `log.<class>` per retention class in use
 //! ```
@@ -41,6 +42,8 @@
 //! A retention pass compacts the index of the classes it touched every time, not only above a tenth of garbage.
 
 mod commit;
+#[cfg(test)]
+mod damage_tests;
 mod data_directory;
 mod keys;
 mod no_resume;

@@ -60,7 +60,7 @@ impl QuorumLog {
             return Err(QuorumStorageError::Lost(format!("{} is gone", path.join("log").display())));
         }
         let log = Self::open_at(&path, mark_interval, SyncedCommit::default())?;
-        directory.keep_part(Part::MetadataLog).map_err(|e| QuorumStorageError::Io(e.to_string()))?;
+        directory.keep_part(Part::MetadataLog).map_err(|error| quorum_error(witness::directory_error(error)))?;
         Ok(log)
     }
 

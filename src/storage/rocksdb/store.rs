@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | open | failed | a commit that failed (see `commit`) |
 //! | open, failed | closed | `close`, or the first half of `reopen` |
-//! | closed | open, next generation | `reopen` |
+//! | closed (a new store is, too) | open, next generation | `reopen` |
 //!
 //! Locks: `open` guards the database handle; reads hold it shared, opening and closing take it whole. The commit
 //! thread takes none of it, so closing joins the thread first and locks afterwards. `queue` is the commit queue of the same open
 //! with its generation; it is held for a glance only, so that whoever submits, or asks how the disk does, never waits for a disk that
 //! hangs. A queue that was taken from it just before a close refuses everything.
 
+use super::super::batch_header::checked;
 use super::super::error::StorageError;
 use super::super::log_class::LogClass;
 use super::super::log_store::{
@@ -23,7 +24,7 @@ use super::data_directory::{DataDirectory, DirectoryError, Part, sync_parent, wr
 use super::keys::{self, META_PREFIX, NEXT_PARTITION, offset_key};
 use super::options;
 use super::sync_mark::SyncMarkWriter;
-use super::witness::{self, Witnessed, damaged, io_error};
+use super::witness::{self, Witnessed, damaged, directory_error, io_error};
 use super::write_batch::{Database, class_family, time_index};
 use ::rocksdb::{
     AsColumnFamilyRef, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode,
@@ -31,6 +32,7 @@ use ::rocksdb::{
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -91,12 +93,16 @@ struct Threads {
 
 /// The log store of one data directory.
 pub struct RocksDbStore {
-    directory: DataDirectory,
+    path: PathBuf,
+    /// Taken at a start alone.
+    directory: Mutex<DataDirectory>,
     identity: StoreIdentity,
     config: RocksDbConfig,
     generation: AtomicU64,
     next_partition: AtomicU32,
     log_lost: AtomicBool,
+    /// Column families of which a table is damaged.
+    damaged: Mutex<BTreeSet<String>>,
     /// The last commit that an earlier open in this process has synced.
     synced_here: AtomicU64,
     open: RwLock<Option<Open>>,
@@ -109,25 +115,30 @@ pub struct RocksDbStore {
 impl RocksDbStore {
     /// Opens the store of a directory that is bound to a cluster. Blocks: replays the WAL.
     pub fn open(directory: DataDirectory, config: RocksDbConfig) -> Result<Arc<Self>, OpenError> {
+        let store = Self::closed(directory, config)?;
+        let refused = |error: StorageError| OpenError::Store { path: store.database(), reason: error.to_string() };
+        store.start().map_err(refused)?;
+        Ok(store)
+    }
+
+    /// The store of a directory that is bound to a cluster, not open yet: [`reopen`](LogStore::reopen) opens it.
+    pub fn closed(directory: DataDirectory, config: RocksDbConfig) -> Result<Arc<Self>, OpenError> {
         let cluster_id = directory.cluster_id().ok_or_else(|| OpenError::NoCluster(directory.path().to_owned()))?;
-        let mut store = Self {
+        Ok(Arc::new(Self {
+            path: directory.path().to_owned(),
             identity: StoreIdentity { directory_id: directory.directory_id(), cluster_id },
-            directory,
+            directory: Mutex::new(directory),
             config,
             generation: AtomicU64::new(0),
             next_partition: AtomicU32::new(0),
             log_lost: AtomicBool::new(false),
+            damaged: Mutex::default(),
             synced_here: AtomicU64::new(0),
             open: RwLock::new(None),
             queue: Mutex::new(None),
             threads: Mutex::new(None),
             broken: CancellationToken::new(),
-        };
-        let refused = |error: StorageError| OpenError::Store { path: store.database(), reason: error.to_string() };
-        store.start().map_err(refused)?;
-        // Before anything is written, let alone acknowledged.
-        store.directory.keep_part(Part::PartitionLogs)?;
-        Ok(Arc::new(store))
+        }))
     }
 
     /// Cancelled when a commit thread has panicked: what it took is neither written nor completed, and nobody is told.
@@ -136,10 +147,71 @@ impl RocksDbStore {
     }
 
     fn database(&self) -> PathBuf {
-        self.directory.path().join("log")
+        self.path.join("log")
     }
     fn lost_flag(&self) -> PathBuf {
-        self.directory.path().join("log.lost")
+        self.path.join("log.lost")
+    }
+
+    fn damaged_file(&self) -> PathBuf {
+        self.path.join("log.damaged")
+    }
+
+    /// A table of a column family is damaged, and compaction, which has to read it, would take the whole store offline: the family is
+    /// compacted no more, now and after a restart. Everything else goes on.
+    fn note_damaged_table(&self, db: &Database, family: &str, what: &str) {
+        // A value in a blob file is read by nobody but readers.
+        if !what.contains(".sst") || !self.damaged.lock().insert(family.to_owned()) {
+            return;
+        }
+        tracing::error!(family, %what, "a table of the store is damaged: its column family is compacted no more");
+        if let Some(handle) = db.cf_handle(family)
+            && let Err(error) = db.set_options_cf(&handle, &[("disable_auto_compactions", "true")])
+        {
+            tracing::warn!(family, %error, "compaction was not switched off");
+        }
+        self.write_down_damage();
+    }
+
+    /// How a read of the time index ended.
+    fn checked_index(&self, db: &Database, status: Result<(), rocksdb::Error>) -> Result<(), StorageError> {
+        status.map_err(store_error).inspect_err(|error| {
+            if let StorageError::Corrupt(what) = error {
+                self.note_damaged_table(db, keys::TIME, what);
+            }
+        })
+    }
+
+    /// A hint: without it the next compaction finds out again.
+    fn write_down_damage(&self) {
+        let names: Vec<String> = self.damaged.lock().iter().cloned().collect();
+        if let Err(error) = write_durably(&self.damaged_file(), names.join("\n").as_bytes()) {
+            tracing::warn!(%error, "which tables are damaged was not written down");
+        }
+    }
+
+    /// The tables are gone, with whatever was wrong with them.
+    fn forget_damage(&self) -> Result<(), StorageError> {
+        self.damaged.lock().clear();
+        match std::fs::remove_file(self.damaged_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The store failed since a compaction met a damaged table: which family's it is.
+    fn note_damage_met_by_compaction(&self, db: &Database, what: &str) {
+        let files = db.live_files().unwrap_or_default();
+        let of_text = files.iter().find(|file| what.contains(file.name.as_str()));
+        match of_text {
+            Some(file) => drop(self.damaged.lock().insert(file.column_family_name.clone())),
+            None => {
+                let all = LogClass::ALL.iter().map(|class| class.column_family());
+                self.damaged.lock().extend(all.chain([keys::DEFAULT, keys::TIME]).map(str::to_owned));
+            }
+        }
+        tracing::error!(%what, families = ?*self.damaged.lock(), "a table of the store is damaged: its column family is compacted no more");
+        self.write_down_damage();
     }
 
     fn flag_loss(&self) -> Result<(), StorageError> {
@@ -148,20 +220,28 @@ impl RocksDbStore {
 
     /// Opens the database, judges what was recovered, starts the threads.
     fn start(&self) -> Result<(), StorageError> {
+        let mut directory = self.directory.lock();
         let path = self.database();
         let is_there = path.join("CURRENT").try_exists().map_err(io_error)?;
-        let all_gone = self.directory.has_had(Part::PartitionLogs) && !is_there;
+        let all_gone = directory.has_had(Part::PartitionLogs) && !is_there;
         if all_gone {
             // Before the open makes a database: that would be evidence that nothing is missing.
             self.flag_loss()?;
+            self.forget_damage()?;
         }
-        let open = || open_database(&path, self.config.write_buffer_bytes);
+        let known = std::fs::read_to_string(self.damaged_file());
+        self.damaged.lock().extend(known.iter().flat_map(|text| text.lines()).map(str::to_owned));
+        let damaged_families = self.damaged.lock().clone();
+        let open = || open_database(&path, self.config.write_buffer_bytes, &damaged_families);
         let synced_here = self.synced_here.load(Ordering::Acquire);
-        let witnessed = witness::open(&self.directory.path().join("sync.mark"), &path, synced_here, open)?;
+        let witnessed = witness::open(&self.path.join("sync.mark"), &path, synced_here, open)?;
         if witnessed.lost {
             // Before anything else: the next open may find no evidence any more.
             self.flag_loss()?;
         }
+        // Before anything is written, let alone acknowledged.
+        directory.keep_part(Part::PartitionLogs).map_err(directory_error)?;
+        drop(directory);
         let synced = witnessed.last_commit();
         let Witnessed { db, mark, .. } = witnessed;
         self.log_lost.store(self.lost_flag().exists(), Ordering::Release);
@@ -208,7 +288,12 @@ impl RocksDbStore {
         }
         let Some(open) = self.open.write().take() else { return Ok(()) };
         match open.queue.failure() {
-            Some(error) if error != StorageError::Closed => Err(error),
+            Some(error) if error != StorageError::Closed => {
+                if let StorageError::Corrupt(what) = &error {
+                    self.note_damage_met_by_compaction(&open.db, what);
+                }
+                Err(error)
+            }
             // The next open has nothing to replay.
             _ => flush_all(&open.db),
         }
@@ -238,7 +323,11 @@ impl Drop for RocksDbStore {
     }
 }
 
-fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Database, StorageError> {
+fn open_database(
+    path: &std::path::Path,
+    write_buffer_bytes: usize,
+    damaged_families: &BTreeSet<String>,
+) -> Result<Database, StorageError> {
     let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
     let database_options = options::database(&write_buffers);
     let mut families = vec![keys::DEFAULT.to_owned(), keys::TIME.to_owned()];
@@ -250,7 +339,11 @@ fn open_database(path: &std::path::Path, write_buffer_bytes: usize) -> Result<Da
     if let Some(name) = families[2..].iter().find(|name| !known(name)) {
         return Err(StorageError::Corrupt(format!("unknown column family `{name}`: a newer version wrote it").into()));
     }
-    let families = families.iter().map(|name| ColumnFamilyDescriptor::new(name, options::column_family()));
+    let families = families.iter().map(|name| {
+        let mut options = options::column_family();
+        options.set_disable_auto_compactions(damaged_families.contains(name));
+        ColumnFamilyDescriptor::new(name, options)
+    });
     Database::open_cf_descriptors(&database_options, path, families).map_err(store_error)
 }
 
@@ -268,20 +361,78 @@ fn flush_all(db: &Database) -> Result<(), StorageError> {
     db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &flush).map_err(store_error)
 }
 
-/// An iterator over keys of one partition below `end`, which leaves the block cache alone. Blocks are not checked here:
-/// every batch is, by its own CRC.
+/// Whether RocksDB checks what it reads, blocks of tables and values of blob files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    Checked,
+    /// Every batch is checked by its own CRC, and against its key.
+    Unchecked,
+}
+
+/// An iterator over keys of one partition below `end`, which leaves the block cache alone.
 fn iterator<'a>(
     db: &'a Database,
     family: &impl AsColumnFamilyRef,
     partition: LocalPartitionId,
     end: i64,
+    blocks: Blocks,
 ) -> DBRawIteratorWithThreadMode<'a, Database> {
     let mut read = ReadOptions::default();
     read.set_iterate_lower_bound(offset_key(partition, 0));
     read.set_iterate_upper_bound(offset_key(partition, end));
     read.fill_cache(false);
-    read.set_verify_checksums(false);
+    read.set_verify_checksums(blocks == Blocks::Checked);
     db.raw_iterator_cf_opt(family, read)
+}
+
+fn batches(
+    db: &Database,
+    family: &impl AsColumnFamilyRef,
+    partition: LocalPartitionId,
+    last_offsets: Range<i64>,
+    max_bytes: usize,
+    blocks: Blocks,
+) -> Result<Vec<StoredBatch>, StorageError> {
+    let (mut found, mut size) = (Vec::new(), 0);
+    let mut at = iterator(db, family, partition, last_offsets.end, blocks);
+    at.seek(offset_key(partition, last_offsets.start));
+    while let Some((key, value)) = at.item() {
+        size += value.len();
+        if size > max_bytes && !found.is_empty() {
+            break;
+        }
+        let Some(last_offset) = keys::offset_of(partition, key) else {
+            match blocks {
+                Blocks::Unchecked if !found.is_empty() => break,
+                _ => return Err(damaged("a batch's key")),
+            }
+        };
+        found.push(StoredBatch { last_offset, batch: Bytes::copy_from_slice(value) });
+        if size >= max_bytes {
+            break;
+        }
+        at.next();
+    }
+    match at.status().map_err(store_error) {
+        Err(StorageError::Corrupt(_)) if blocks == Blocks::Unchecked && !found.is_empty() => Ok(found),
+        ended => ended.map(|()| found),
+    }
+}
+
+/// Batches that were read although something there does not match its checksum, from `start` on. A value that is damaged is told from its own
+/// CRC by whoever reads it; here it is shown that no key is: the batches are there without a hole, as far as they are sound. (From where on it
+/// cannot be shown nothing is given out: a batch that is missing would be skipped without a word.)
+fn check_alone(mut found: Vec<StoredBatch>, start: i64, what: &Arc<str>) -> Result<Vec<StoredBatch>, StorageError> {
+    let mut next = start;
+    let hole = found.iter().position(|StoredBatch { last_offset, batch }| {
+        // By its key: the base offset lies outside the CRC.
+        let begins = checked(batch).map(|header| last_offset - i64::from(header.last_offset_delta));
+        let leaves_a_hole = *last_offset < next || begins.is_ok_and(|begins| begins > next);
+        next = last_offset + 1;
+        leaves_a_hole
+    });
+    found.truncate(hole.unwrap_or(found.len()));
+    if found.is_empty() { Err(StorageError::Corrupt(what.clone())) } else { Ok(found) }
 }
 
 fn decode_time_entry(partition: LocalPartitionId, key: &[u8], value: &[u8]) -> Result<TimeIndexEntry, StorageError> {
@@ -361,25 +512,15 @@ impl LogStore for RocksDbStore {
         max_bytes: usize,
     ) -> Result<Vec<StoredBatch>, StorageError> {
         self.read(|db| {
-            let mut found = Vec::new();
-            let Some(family) = class_family(db, class) else { return Ok(found) };
-            let mut size = 0;
-            let mut at = iterator(db, &family, partition, last_offsets.end);
-            at.seek(offset_key(partition, last_offsets.start));
-            while let Some((key, value)) = at.item() {
-                size += value.len();
-                if size > max_bytes && !found.is_empty() {
-                    break;
+            let Some(family) = class_family(db, class) else { return Ok(Vec::new()) };
+            let read = |blocks| batches(db, &family, partition, last_offsets.clone(), max_bytes, blocks);
+            match read(Blocks::Checked) {
+                Err(StorageError::Corrupt(what)) => {
+                    self.note_damaged_table(db, class.column_family(), &what);
+                    check_alone(read(Blocks::Unchecked)?, last_offsets.start, &what)
                 }
-                let last_offset = keys::offset_of(partition, key).ok_or_else(|| damaged("a batch's key"))?;
-                found.push(StoredBatch { last_offset, batch: Bytes::copy_from_slice(value) });
-                if size >= max_bytes {
-                    break;
-                }
-                at.next();
+                read => read,
             }
-            at.status().map_err(store_error)?;
-            Ok(found)
         })
     }
 
@@ -391,11 +532,22 @@ impl LogStore for RocksDbStore {
     ) -> Result<Option<i64>, StorageError> {
         self.read(|db| {
             let Some(family) = class_family(db, class) else { return Ok(None) };
-            let mut at = iterator(db, &family, partition, last_offsets.end);
-            at.seek_to_last();
-            let last = at.key().and_then(|key| keys::offset_of(partition, key));
-            at.status().map_err(store_error)?;
-            Ok(last.filter(|offset| *offset >= last_offsets.start))
+            let read = |blocks| -> Result<Option<i64>, StorageError> {
+                let mut at = iterator(db, &family, partition, last_offsets.end, blocks);
+                at.seek_to_last();
+                let last = at.key().and_then(|key| keys::offset_of(partition, key));
+                at.status().map_err(store_error)?;
+                Ok(last.filter(|offset| *offset >= last_offsets.start))
+            };
+            match read(Blocks::Checked) {
+                Err(StorageError::Corrupt(what)) => {
+                    self.note_damaged_table(db, class.column_family(), &what);
+                    // A damaged batch in that block is what is to be mended here; a key that is damaged itself is refused by those who read the
+                    // batches.
+                    read(Blocks::Unchecked)
+                }
+                read => read,
+            }
         })
     }
 
@@ -410,7 +562,7 @@ impl LogStore for RocksDbStore {
             if last_offsets.is_empty() {
                 return Ok(found);
             }
-            let mut at = iterator(db, &time_index(db), partition, last_offsets.end);
+            let mut at = iterator(db, &time_index(db), partition, last_offsets.end, Blocks::Checked);
             at.seek(offset_key(partition, last_offsets.start));
             while found.len() < max_entries
                 && let Some((key, value)) = at.item()
@@ -418,7 +570,7 @@ impl LogStore for RocksDbStore {
                 found.push(decode_time_entry(partition, key, value)?);
                 at.next();
             }
-            at.status().map_err(store_error)?;
+            self.checked_index(db, at.status())?;
             Ok(found)
         })
     }
@@ -429,12 +581,16 @@ impl LogStore for RocksDbStore {
         offset: i64,
     ) -> Result<Option<TimeIndexEntry>, StorageError> {
         self.read(|db| {
-            let mut at = iterator(db, &time_index(db), partition, offset);
+            let mut at = iterator(db, &time_index(db), partition, offset, Blocks::Checked);
             at.seek_to_last();
             let entry = at.item().map(|(key, value)| decode_time_entry(partition, key, value)).transpose()?;
-            at.status().map_err(store_error)?;
+            self.checked_index(db, at.status())?;
             Ok(entry)
         })
+    }
+
+    fn damaged_tables(&self) -> usize {
+        self.damaged.lock().len()
     }
 
     fn health(&self) -> StoreHealth {
@@ -461,10 +617,11 @@ impl LogStore for RocksDbStore {
             // Range tombstones in a memtable make the next read expensive; in the index they are merged away, and blob
             // files without a live value go.
             flush_all(db)?;
-            for family in LogClass::ALL.iter().filter_map(|class| class_family(db, *class)) {
+            let damaged = self.damaged.lock().clone();
+            let names = LogClass::ALL.iter().map(|class| class.column_family()).chain([keys::TIME]);
+            for family in names.filter(|name| !damaged.contains(*name)).filter_map(|name| db.cf_handle(name)) {
                 db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
             }
-            db.compact_range_cf(&time_index(db), None::<&[u8]>, None::<&[u8]>);
             Ok(())
         })
     }

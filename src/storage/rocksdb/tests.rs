@@ -26,7 +26,7 @@ const NODE: NodeId = NodeId(1);
 const NO_MARK: Duration = Duration::from_secs(3600);
 const EVERYTHING: ReadLimit = ReadLimit { max_bytes: usize::MAX, at_least_one: true };
 
-fn open(path: &Path) -> Arc<RocksDbStore> {
+pub(super) fn open(path: &Path) -> Arc<RocksDbStore> {
     try_open(path).unwrap()
 }
 
@@ -37,31 +37,34 @@ fn try_open(path: &Path) -> Result<Arc<RocksDbStore>, OpenError> {
     RocksDbStore::open(directory, RocksDbConfig { mark_interval: NO_MARK, ..RocksDbConfig::default() })
 }
 
-fn logs(store: &Arc<RocksDbStore>) -> LogDirectory {
+pub(super) fn logs(store: &Arc<RocksDbStore>) -> LogDirectory {
     // No tail: reads meet the disk.
     let config = LogConfig { tail_cache: Arc::new(TailCache::new(0)), producer_snapshot_bytes: 1 << 20 };
     LogDirectory::open(store.clone(), config, 0).unwrap()
 }
 
-fn synced(log: &Arc<PartitionLog>) {
+pub(super) fn synced(log: &Arc<PartitionLog>) {
     log.when_synced(log.offsets().log_end).blocking_recv().unwrap().unwrap();
 }
 
-fn append(log: &Arc<PartitionLog>, count: usize, payload: usize) {
-    let how = LeaderAppend {
+pub(super) fn leader() -> LeaderAppend {
+    LeaderAppend {
         leader_epoch: LeaderEpoch(1),
         timestamp_type: TimestampType::CreateTime,
         origin: AppendOrigin::Client,
         now_ms: 0,
-    };
+    }
+}
+
+pub(super) fn append(log: &Arc<PartitionLog>, count: usize, payload: usize) {
     for i in 0..count {
         let batch = TestBatch { payload: vec![i as u8; payload], ..TestBatch::default() }.build();
-        log.append_as_leader(batch, how).unwrap();
+        log.append_as_leader(batch, leader()).unwrap();
         synced(log);
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -269,14 +272,8 @@ fn the_last_handle_may_go_away_on_the_commit_thread() {
     let partition = TopicIdPartition { topic_id: TopicId::random(), partition: 0 };
     let directory = logs(&store);
     let log = directory.get_or_create(partition, LogClass::Hours1).unwrap();
-    let how = LeaderAppend {
-        leader_epoch: LeaderEpoch(1),
-        timestamp_type: TimestampType::CreateTime,
-        origin: AppendOrigin::Client,
-        now_ms: 0,
-    };
     for _ in 0..50 {
-        log.append_as_leader(TestBatch::default().build(), how).unwrap();
+        log.append_as_leader(TestBatch::default().build(), leader()).unwrap();
     }
     let survived = log.when_synced(50);
     drop((log, directory, store));

@@ -2,6 +2,7 @@
 
 use super::super::error::StorageError;
 use super::commit::store_error;
+use super::data_directory::DirectoryError;
 use super::keys::COMMIT;
 use super::sync_mark::{Mark, SyncMark};
 use super::wal_scan::{CommitNumbers, synced_according_to_wal};
@@ -61,6 +62,17 @@ pub fn io_error(error: io::Error) -> StorageError {
         return StorageError::DiskFull(error.to_string().into());
     }
     StorageError::Offline(error.to_string().into())
+}
+
+/// An error of the data directory, in the words of this room.
+pub fn directory_error(error: DirectoryError) -> StorageError {
+    match error {
+        DirectoryError::Io { path, source } => match io_error(source) {
+            StorageError::DiskFull(why) => StorageError::DiskFull(format!("{}: {why}", path.display()).into()),
+            other => other,
+        },
+        other => StorageError::Offline(other.to_string().into()),
+    }
 }
 
 /// Bytes on disk that mean nothing.
