@@ -228,7 +228,7 @@ impl Consumer {
                 let place = positions.binary_search_by_key(&answer.partition_index, |p| p.partition);
                 let Ok(place) = place else { continue };
                 if let Err(error) = check(answer.error_code, None) {
-                    trouble = Err(error.context(format!("partition {}", answer.partition_index)));
+                    trouble = Err(error);
                     continue;
                 }
                 let records = answer.records.unwrap_or_default().into_bytes();
