@@ -45,7 +45,7 @@ verify: setup ## Check format, lints, layers and licences; changes nothing
 	@scripts/verify
 fix: setup ## Format, and apply what clippy can mend
 	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && cargo fmt --all
-bench: build ## Measure, beside Apache Kafka where there is one
+bench: build ## Measure, beside Apache Kafka where there is one, and write a report (PEER_CLUSTER= RUNS= SUITES=)
 	@scripts/bench
 clean: ## Delete build results; the cached RocksDB stays
 	@cargo clean

@@ -11,7 +11,7 @@
 //!
 //! | layer | room | what it does |
 //! |---|---|---|
-//! | 6 | `main`, `cli` | process, signals, command line with a small Kafka client |
+//! | 6 | `main`, `cli` | process, signals, command line with a small Kafka client, and a load tool (`cli::bench`) |
 //! | 5 | `server` | wires the rooms into a node; the order of start and stop |
 //! | 4 | [`handlers`] | Kafka's requests, one file per API |
 //! | 4 | [`net`] | Kafka listeners: sockets, frames, budgets |

@@ -21,7 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-const CLIENT_ID: &str = "rookery-cli";
+/// What this client calls itself.
+pub const CLIENT_ID: &str = "rookery-cli";
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// Anything may take.
@@ -32,18 +33,29 @@ const SILENCE_MAX: Duration = Duration::from_millis(700);
 const FAILURES_TOLD_MAX: usize = 5;
 
 /// A broker answers with what it was asked for; more is no Kafka broker.
-const FRAME_BYTES_MAX: usize = 256 << 20;
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// Highest version of each API that a broker offers.
+pub struct Offered(BTreeMap<i16, i16>);
+
+impl Offered {
+    /// The highest version of a request that both sides know, at most `version_max`.
+    pub fn version<R: Request>(&self, version_max: i16) -> Result<i16> {
+        let offered = self.0.get(&(R::KEY as i16)).with_context(|| format!("the broker has no {}", R::KEY.name()))?;
+        Ok((*offered).min(*R::VERSIONS.end()).min(version_max))
+    }
+}
 
 /// One connection to one broker.
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
-    /// Highest version of each API that the broker offers.
-    offered: BTreeMap<i16, i16>,
+    offered: Offered,
     correlation_id: i32,
 }
 
 impl Connection {
-    async fn open(address: &str) -> Result<Connection> {
+    /// Connects and asks what the broker speaks.
+    pub async fn open(address: &str) -> Result<Connection> {
         let found = resolve(address).await?;
         let stream = timeout(CONNECT_MAX, TcpStream::connect(found.as_slice()))
             .await
@@ -51,7 +63,7 @@ impl Connection {
             .and_then(|connected| Ok(connected?))
             .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        let mut connection = Connection { stream, offered: BTreeMap::new(), correlation_id: 0 };
+        let mut connection = Connection { stream, offered: Offered(BTreeMap::new()), correlation_id: 0 };
         let hello = ApiVersionsRequest {
             client_software_name: CLIENT_ID.into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
@@ -62,15 +74,18 @@ impl Connection {
             .await
             .map_err(|_| anyhow!("{address} gave no answer within {} s", CONNECT_MAX.as_secs()))?
             .with_context(|| format!("{address} does not speak Kafka"))?;
-        connection.offered = answer.api_keys.iter().map(|row| (row.api_key, row.max_version)).collect();
+        connection.offered = Offered(answer.api_keys.iter().map(|row| (row.api_key, row.max_version)).collect());
         Ok(connection)
     }
 
     async fn ask<R: Request>(&mut self, request: &R, version_max: i16) -> Result<(R::Response, i16)> {
-        let offered =
-            *self.offered.get(&(R::KEY as i16)).with_context(|| format!("the broker has no {}", R::KEY.name()))?;
-        let version = offered.min(*R::VERSIONS.end()).min(version_max);
+        let version = self.offered.version::<R>(version_max)?;
         Ok((self.exchange(request, version).await?, version))
+    }
+
+    /// The socket, for who has several requests under way. Nothing is.
+    pub fn into_parts(self) -> (TcpStream, Offered) {
+        (self.stream, self.offered)
     }
 
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
@@ -129,6 +144,18 @@ impl FromStr for Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// The addresses.
+    pub fn addresses(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Of one node.
+    pub fn one(address: String) -> Self {
+        Self(vec![address])
+    }
+}
+
 /// A cluster, reached through any of its nodes.
 pub struct KafkaClient {
     bootstrap: Vec<String>,
@@ -142,6 +169,11 @@ impl KafkaClient {
     /// A client of the nodes at these addresses.
     pub fn new(Bootstrap(bootstrap): Bootstrap) -> KafkaClient {
         KafkaClient { bootstrap, connections: BTreeMap::new(), brokers: BTreeMap::new(), awaited: None }
+    }
+
+    /// Addresses of the brokers, as the metadata had them last.
+    pub fn brokers(&self) -> &BTreeMap<i32, String> {
+        &self.brokers
     }
 
     /// Try until it succeeds, or until no further try is of use.

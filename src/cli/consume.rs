@@ -34,8 +34,9 @@ pub struct ConsumeArguments {
     cluster: super::ClusterAddress,
 }
 
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
+/// Stand for offsets, where a time is asked for.
+pub const EARLIEST: i64 = -2;
+pub const LATEST: i64 = -1;
 /// Version 12 is the last that names topics.
 const FETCH_VERSION_MAX: i16 = 12;
 const RECORD_BYTES_MAX: usize = 256 << 20;
@@ -114,7 +115,7 @@ async fn start(
 }
 
 /// A leader that has just begun does not know the end yet (KIP-207), which is a retriable error.
-async fn list_offset(
+pub async fn list_offset(
     client: &mut KafkaClient,
     topic: &str,
     leader: i32,

@@ -3,6 +3,7 @@
 //! In: arguments. Out: text on standard output (results) and standard error (what went wrong, in one line), and an
 //! exit code: 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or settings.
 
+mod bench;
 mod client;
 mod cluster;
 mod consume;
@@ -34,6 +35,7 @@ enum Command {
     Topic(topic::TopicArguments),
     Produce(produce::ProduceArguments),
     Consume(consume::ConsumeArguments),
+    Bench(Box<bench::BenchArguments>),
     Cluster(cluster::ClusterArguments),
     Quorum(cluster::QuorumArguments),
     Events(events::EventsArguments),
@@ -45,7 +47,7 @@ const BOOTSTRAP_VARIABLE: &str = "ROOKERY_BOOTSTRAP";
 const HTTP_VARIABLE: &str = "ROOKERY_HTTP";
 
 /// Where the cluster is.
-#[derive(Args)]
+#[derive(Args, Clone, Debug)]
 struct ClusterAddress {
     /// Kafka addresses of some nodes, comma-separated
     #[arg(long, env = BOOTSTRAP_VARIABLE, default_value = "127.0.0.1:9092", value_name = "HOST:PORT,...")]
@@ -66,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Topic(arguments) => block_on(topic::run(arguments)),
         Command::Produce(arguments) => block_on(produce::run(arguments)),
         Command::Consume(arguments) => block_on(consume::run(arguments)),
+        Command::Bench(arguments) => bench::run(*arguments),
         Command::Cluster(arguments) => cluster::show(&arguments),
         Command::Quorum(arguments) => cluster::quorum(&arguments),
         Command::Events(arguments) => events::show(&arguments),

@@ -83,7 +83,8 @@ pub async fn run(arguments: ProduceArguments) -> Result<()> {
     Ok(())
 }
 
-async fn producer_id(client: &mut KafkaClient) -> Result<i64> {
+/// A new one, with epoch 0.
+pub async fn producer_id(client: &mut KafkaClient) -> Result<i64> {
     let request =
         InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
     let response = client.ask_any(&request).await?;

@@ -100,7 +100,8 @@ pub async fn run(arguments: TopicArguments) -> Result<()> {
     }
 }
 
-fn config(text: &str) -> Result<CreatableTopicConfig> {
+/// `NAME=VALUE`.
+pub fn config(text: &str) -> Result<CreatableTopicConfig> {
     let Some((name, value)) = text.split_once('=') else {
         bail!("--config {text}: expected NAME=VALUE, such as --config retention.ms=3600000")
     };
@@ -109,7 +110,7 @@ fn config(text: &str) -> Result<CreatableTopicConfig> {
 
 /// A cluster that has just started may have too few brokers for the replicas: that is worth waiting for. A connection that
 /// breaks is not: nobody knows then whether the topic was created.
-async fn create(client: &mut KafkaClient, topic: CreatableTopic, if_not_exists: bool) -> Result<()> {
+pub async fn create(client: &mut KafkaClient, topic: CreatableTopic, if_not_exists: bool) -> Result<()> {
     let name = topic.name.to_string();
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
     let created = client.patiently(async |client| {

@@ -33,6 +33,7 @@ mod outgoing;
 
 pub use budget::RequestBudget;
 pub use listener::{BoundListener, ListenerError, NetConfig, listen};
+pub(crate) use outgoing::Outgoing;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -2,6 +2,7 @@
 //!
 //! | file | what it shows |
 //! |---|---|
+//! | `bench` | the load tool: what it says is what is there |
 //! | `cluster` | records survive kill -9 of any node and of all; a node alone is a cluster |
 //! | `quorum` | the first formation, a majority, wiped voters |
 //! | `roles` | brokers and controllers in processes of their own |
@@ -19,6 +20,8 @@
 //! | `without_gossip` | failures are found with gossip switched off |
 #![allow(clippy::unwrap_used)] // a test that cannot go on stops
 
+#[cfg(feature = "rocksdb")]
+mod bench;
 #[cfg(feature = "rocksdb")]
 mod cluster;
 #[cfg(feature = "rocksdb")]

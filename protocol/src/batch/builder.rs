@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::header::{ATTRIBUTES_AT, CRC_AT, HEADER_BYTES, LENGTH_OVERHEAD};
+use super::header::HEADER_BYTES;
 use super::{
     BatchError, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, RecordBatch, RecordBatchHeader, TimestampType,
 };
@@ -169,11 +169,9 @@ impl RecordBatchBuilder {
             Compression::None => self.records,
             codec => codec.compress(&self.records)?,
         };
-        let size = HEADER_BYTES + records.len();
-        let batch_length = i32::try_from(size - LENGTH_OVERHEAD).map_err(|_| BatchError::TooManyBytes(size))?;
         let mut header = RecordBatchHeader {
             base_offset: self.base_offset,
-            batch_length,
+            batch_length: 0,
             partition_leader_epoch: self.partition_leader_epoch,
             crc: 0,
             attributes: RecordBatchHeader::attributes_of(
@@ -190,11 +188,10 @@ impl RecordBatchBuilder {
             base_sequence: self.base_sequence,
             records_count: self.count,
         };
-        let mut bytes = BytesMut::with_capacity(size);
-        header.write(&mut bytes);
+        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + records.len());
+        bytes.resize(HEADER_BYTES, 0);
         bytes.extend_from_slice(&records);
-        header.crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
-        bytes[CRC_AT..][..4].copy_from_slice(&header.crc.to_be_bytes());
+        header.seal(&mut bytes)?;
         Ok(RecordBatch::from_parts(header, bytes.freeze()))
     }
 }

@@ -13,7 +13,8 @@ pub const NO_PRODUCER_EPOCH: i16 = -1;
 pub const NO_SEQUENCE: i32 = -1;
 
 pub(super) const MAGIC: i8 = 2;
-pub(super) const HEADER_BYTES: usize = 61;
+/// Bytes in front of the records.
+pub const HEADER_BYTES: usize = 61;
 /// Base offset and length, which the length does not count.
 pub(super) const LENGTH_OVERHEAD: usize = 12;
 /// Where the checksum's cover starts.
@@ -109,6 +110,21 @@ impl RecordBatchHeader {
         Ok(header)
     }
 
+    /// Write this header into the first [`HEADER_BYTES`] of `batch`, in front of the records that lie there already. Length and
+    /// checksum become what those bytes need. More than 2 GiB is an error.
+    pub fn seal(&mut self, batch: &mut [u8]) -> Result<(), BatchError> {
+        let size = batch.len();
+        let too_many = || BatchError::TooManyBytes(size);
+        self.batch_length = i32::try_from(size.saturating_sub(LENGTH_OVERHEAD)).map_err(|_| too_many())?;
+        let Some((mut room, _)) = batch.split_at_mut_checked(HEADER_BYTES) else {
+            return Err(BatchError::Truncated { needed: HEADER_BYTES, actual: size });
+        };
+        self.write(&mut room);
+        self.crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+        batch[CRC_AT..][..4].copy_from_slice(&self.crc.to_be_bytes());
+        Ok(())
+    }
+
     pub(super) fn write(&self, out: &mut impl BufMut) {
         out.put_i64(self.base_offset);
         out.put_i32(self.batch_length);
@@ -125,7 +141,8 @@ impl RecordBatchHeader {
         out.put_i32(self.records_count);
     }
 
-    pub(super) fn attributes_of(
+    /// The attributes that say this.
+    pub fn attributes_of(
         compression: Compression,
         timestamp_type: TimestampType,
         transactional: bool,

@@ -37,7 +37,7 @@ mod validation;
 
 pub use builder::RecordBatchBuilder;
 pub use error::BatchError;
-pub use header::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, RecordBatchHeader, TimestampType};
+pub use header::{HEADER_BYTES, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, RecordBatchHeader, TimestampType};
 pub use record::{ControlRecordType, Record, RecordHeader, RecordHeaders, RecordIter, RecordRef, RecordRefs};
 pub use record_batch::{RecordBatch, RecordBatches};
 pub use validation::ProduceRules;
