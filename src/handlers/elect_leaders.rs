@@ -5,13 +5,14 @@ use super::create_topics::bounded_timeout;
 use super::errors::{channel_code, controller_code};
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::error::ErrorCode;
-use rookery_protocol::messages::elect_leaders::{PartitionResult, ReplicaElectionResult};
+use rookery_protocol::messages::elect_leaders::{PartitionResult, ReplicaElectionResult, TopicPartitions};
 use rookery_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use rookery_protocol::topics::is_legal_topic_name;
 use rookery_raft::controller::{
     ControllerError, ControllerRequest, ControllerResponse, ElectLeadersRequest as Elect, ElectedLeader,
     ElectionRequest,
 };
-use rookery_raft::ids::TopicPartition;
+use rookery_raft::ids::{TopicName, TopicPartition};
 
 /// Versions 1 and above name the kind of election, and can be refused as a whole.
 const KINDS_FROM: i16 = 1;
@@ -29,22 +30,32 @@ pub async fn handle(handlers: &Handlers, version: i16, request: ElectLeadersRequ
     if named > PARTITIONS_MAX {
         return refused(version, &[], ErrorCode::InvalidRequest, "more partitions than one request may name");
     }
-    let partitions: Option<Vec<TopicPartition>> = request.topic_partitions.map(|topics| {
-        let of_topic = |name: SmolStr, partitions: Vec<i32>| {
-            partitions.into_iter().map(move |partition| TopicPartition { topic: name.as_str().into(), partition })
+    // A name that no topic can have is bounded by nothing but the frame: it goes no further.
+    let (legal, illegal) = match request.topic_partitions {
+        Some(topics) => {
+            let (legal, illegal) = topics.into_iter().partition::<Vec<_>, _>(|t| is_legal_topic_name(&t.topic));
+            (Some(legal), illegal)
+        }
+        None => (None, Vec::new()),
+    };
+    let partitions: Option<Vec<TopicPartition>> = legal.map(|topics| {
+        let of_topic = |topic: TopicPartitions| {
+            let name: TopicName = topic.topic.as_str().into();
+            topic.partitions.into_iter().map(move |partition| TopicPartition { topic: name.clone(), partition })
         };
-        topics.into_iter().flat_map(|topic| of_topic(topic.topic, topic.partitions)).collect()
+        topics.into_iter().flat_map(of_topic).collect()
     });
     let asked = partitions.clone().unwrap_or_default();
     let elect = ControllerRequest::ElectLeaders(Elect { election, partitions });
     match handlers.broker.ask_controller(elect, bounded_timeout(request.timeout_ms)).await {
-        Ok(ControllerResponse::ElectLeaders(outcomes)) => ElectLeadersResponse {
-            replica_election_results: by_topic(outcomes.into_iter().map(|(partition, outcome)| {
+        Ok(ControllerResponse::ElectLeaders(outcomes)) => {
+            let mut replica_election_results = by_topic(outcomes.into_iter().map(|(partition, outcome)| {
                 let result = result(partition.partition, outcome);
                 (partition.topic, result)
-            })),
-            ..Default::default()
-        },
+            }));
+            replica_election_results.extend(illegal.into_iter().map(unknown));
+            ElectLeadersResponse { replica_election_results, ..Default::default() }
+        }
         Ok(_) => refused(version, &asked, ErrorCode::UnknownServerError, "unexpected answer"),
         Err(error) => refused(version, &asked, channel_code(&error), &error.to_string()),
     }
@@ -59,6 +70,11 @@ fn result(partition_id: i32, outcome: Result<ElectedLeader, ControllerError>) ->
             error_message: Some(SmolStr::new(error.to_string())),
         },
     }
+}
+
+fn unknown(topic: TopicPartitions) -> ReplicaElectionResult {
+    let of = |id: i32| result(id, Err(ControllerError::UnknownTopicOrPartition));
+    ReplicaElectionResult { topic: topic.topic, partition_result: topic.partitions.into_iter().map(of).collect() }
 }
 
 fn by_topic(results: impl Iterator<Item = (impl AsRef<str>, PartitionResult)>) -> Vec<ReplicaElectionResult> {

@@ -136,7 +136,7 @@ fn named(version: i16, topic: &TopicProduceData) -> NamedTopic {
     if version >= TOPIC_IDS_FROM {
         NamedTopic::Id(TopicId(topic.topic_id))
     } else {
-        NamedTopic::Name(topic.name.as_str().into())
+        NamedTopic::Name(topic.name.clone())
     }
 }
 

@@ -429,7 +429,9 @@ async fn data(f: &Fixture, key: ApiKey, version: i16) {
         ApiKey::ElectLeaders => {
             let topic =
                 |topic: &str, partitions| wire::elect_leaders::TopicPartitions { topic: topic.into(), partitions };
-            let topics = vec![topic("t", vec![0, 1, 2, 3, 4]), topic("u", vec![0])];
+            // The last one would be told to the controller once for each partition.
+            let endless = "x".repeat(30_000);
+            let topics = vec![topic("t", vec![0, 1, 2, 3, 4]), topic("u", vec![0]), topic(&endless, vec![7, 8])];
             let mut request = ElectLeadersRequest { topic_partitions: Some(topics), ..Default::default() };
             let codes = |answer: &wire::ElectLeadersResponse| -> Vec<(SmolStr, Vec<i16>)> {
                 let of =
@@ -445,7 +447,9 @@ async fn data(f: &Fixture, key: ApiKey, version: i16) {
                 E::RequestTimedOut,
             ];
             let of_t = errors.map(ErrorCode::code).to_vec();
-            let expected = vec![("t".into(), of_t), ("u".into(), vec![E::UnknownTopicOrPartition.code()])];
+            let unknown = E::UnknownTopicOrPartition.code();
+            let expected =
+                vec![("t".into(), of_t), ("u".into(), vec![unknown]), (endless.as_str().into(), vec![unknown; 2])];
             let answer = f.ask_both(version, &request).await;
             assert_eq!((answer.error_code, codes(&answer)), (OK, expected.clone()));
             let first = &answer.replica_election_results[0].partition_result;

@@ -261,6 +261,11 @@ impl LeaderState {
         self.isr.minimal_len() < self.effective_min_insync()
     }
 
+    /// The same of the ISR that is committed, whatever is proposed.
+    pub fn is_committed_under_min_isr(&self) -> bool {
+        self.isr.committed().len() < self.effective_min_insync()
+    }
+
     /// Whether a replica is missing from the committed ISR.
     pub fn is_under_replicated(&self) -> bool {
         self.isr.committed().len() < self.replication_factor()
@@ -482,6 +487,17 @@ mod tests {
         leader.follower_fetched(NodeId(3), 5, 5, 5, at(3));
         assert!(leader.advance(&mut hw, 5, 5, at(3)));
         assert_eq!(hw.offset(), 5);
+    }
+
+    /// Their records may be committed yet: the controller may refuse the proposal.
+    #[test]
+    fn a_shrink_that_was_only_proposed_failed_the_produces_that_waited() {
+        let mut leader = leader(&[1, 2], 2);
+        leader.propose_shrink(200, at(20)).expect("2 lags");
+        assert!(leader.is_under_min_isr(), "nothing more is taken");
+        assert!(!leader.is_committed_under_min_isr());
+        leader.update(&PartitionState { partition_epoch: PartitionEpoch(8), ..state(&[1], 2) }, &brokers(), at(21));
+        assert!(leader.is_committed_under_min_isr());
     }
 
     /// It said so only when somebody joined: a sole replica that was elected uncleanly never did.

@@ -459,9 +459,9 @@ impl Partition {
         self.advance_now();
     }
 
-    /// Who waits although too few replicas are in sync. Caller holds `role` for writing.
+    /// Who waits although too few replicas are in sync, as it was committed: a proposal may come to nothing. Caller holds `role` for writing.
     fn waiting_in_vain(&self) -> Waiting {
-        let under_min = self.with_leader(LeaderState::is_under_min_isr).unwrap_or(false);
+        let under_min = self.with_leader(LeaderState::is_committed_under_min_isr).unwrap_or(false);
         let produces = if under_min { self.produces.lock().drain() } else { Vec::new() };
         Waiting { produces, fetches: Vec::new() }
     }

@@ -33,6 +33,8 @@ use crate::storage::producer_state::{BATCHES_IN_FLIGHT, is_after};
 use crate::storage::{AppendError, PartitionLog};
 use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
+use rookery_protocol::codec::SmolStr;
+use rookery_protocol::topics::is_legal_topic_name;
 use rookery_raft::ids::TopicId;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -129,7 +131,7 @@ impl RefusedProducers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedTopic {
     /// Up to version 12 of Produce.
-    Name(Box<str>),
+    Name(SmolStr),
     /// From version 13 on.
     Id(TopicId),
 }
@@ -145,7 +147,9 @@ impl EarlyRefusals {
     /// A batch was refused. Whoever notes it looks afterwards whether the replica has come meanwhile, and then calls
     /// [`hand_over`](Self::hand_over): one of the two finds the other's work.
     pub fn note(&self, topic: NamedTopic, partition: i32, batch: ProducerBatch, error: ReplicaError) {
-        if !batch.is_idempotent() {
+        // No replica will come for a name that no topic can have, and what a client sends has no other bound.
+        let may_come = !matches!(&topic, NamedTopic::Name(name) if !is_legal_topic_name(name));
+        if !batch.is_idempotent() || !may_come {
             return;
         }
         let mut batches = self.batches.lock();
@@ -156,6 +160,11 @@ impl EarlyRefusals {
         self.any.store(true, Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.batches.lock().len()
+    }
+
     /// The replica of this partition is there, and leads nothing yet.
     pub fn hand_over(&self, (id, name): (TopicId, &str), partition: i32, to: &RefusedProducers) {
         if !self.any.load(Ordering::Acquire) {
@@ -164,7 +173,7 @@ impl EarlyRefusals {
         let mut batches = self.batches.lock();
         batches.retain(|(topic, number, batch, error)| {
             let is_of_topic = match topic {
-                NamedTopic::Name(named) => **named == *name,
+                NamedTopic::Name(named) => named.as_str() == name,
                 NamedTopic::Id(named) => *named == id,
             };
             let goes = is_of_topic && *number == partition;

@@ -40,7 +40,7 @@
 //! space back, runs where a leader is. When more than half of the brokers are full it is not the brokers, and nobody leaves an ISR for
 //! that; when more than half of them wait for their disks, none is taken for stalled ([`ClusterControl::do_most_wait`]).
 //!
-//! What follows is looked for when a broker's disk changes and with every round of leader balancing
+//! What follows is looked for when a broker's disk changes and every few seconds
 //! ([`ClusterControl::relieve_impaired`]), from the conditions and the image alone: it does not matter which change made it possible.
 
 use super::observations::Observations;

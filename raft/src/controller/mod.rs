@@ -98,6 +98,9 @@ pub struct Batch {
     cause: Option<Cause>,
 }
 
+/// How often it is looked for who could take over from brokers whose disk hangs or fills up.
+const RELIEF_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A batch with this many records takes no more requests. One request may still bring more.
 const FULL_BATCH_RECORDS: usize = 10_000;
 
@@ -187,6 +190,7 @@ pub struct Controller {
     active_term: Option<u64>,
     random: StdRng,
     last_rebalance: Duration,
+    last_relief: Duration,
 }
 
 impl Controller {
@@ -198,6 +202,7 @@ impl Controller {
             active_term: None,
             random: StdRng::from_seed(seed),
             last_rebalance: Duration::ZERO,
+            last_relief: Duration::ZERO,
         }
     }
 
@@ -299,14 +304,16 @@ impl Controller {
     }
 
     fn rebalance(&mut self, batch: &mut Batch, now: Duration) -> Answer {
-        if now.saturating_sub(self.last_rebalance) < self.config.leader_rebalance_interval {
+        // A disk that cannot take records does not wait for an operator's idea of balance.
+        if now.saturating_sub(self.last_relief) >= RELIEF_INTERVAL {
+            self.last_relief = now;
+            self.cluster.relieve_impaired(batch)?;
+        }
+        let is_due = now.saturating_sub(self.last_rebalance) >= self.config.leader_rebalance_interval;
+        if !self.config.leader_rebalance || !is_due {
             return Ok(ControllerResponse::Rebalanced(0));
         }
         self.last_rebalance = now;
-        self.cluster.relieve_impaired(batch)?;
-        if !self.config.leader_rebalance {
-            return Ok(ControllerResponse::Rebalanced(0));
-        }
         let limit = self.config.leader_rebalance_partitions_max as usize;
         self.partitions().rebalance_leaders(batch, limit, self.config.leader_imbalance_percent)
     }

@@ -8,8 +8,8 @@
 //!   unclean. The rule needs only the min ISR in force *after* the change, so a config change that lowers it clears
 //!   exactly the ELRs that are no longer true, and one that does not touch their truth keeps them.
 //! - **Lost replicas** (wiped directory, `log_lost`) leave both. `last_known_elr` is what an unclean election prefers, best first: who
-//!   lost its log's tail (the second kind) has the most; then, once a disk was wiped, whoever else is assigned and was not. An
-//!   empty disk must not win against a replica that merely missed the end.
+//!   lost its log's tail (the second kind) has the most; then, once a disk was wiped, whoever else is assigned; wiped ones come last, in the
+//!   order in which they were wiped. An empty disk must not win against a replica that merely missed the end.
 //! - **Leader epoch.** A new leader, none at all, or the same one in a new life: one up. An ISR change alone does not
 //!   count (followers notice it by the partition epoch).
 
@@ -176,10 +176,10 @@ impl<'a> PartitionChangeBuilder<'a> {
         }
         let counted = |r: &&NodeId| self.old.isr.contains(r) || self.old.elr.contains(r);
         let lost = self.log_lost.iter().filter(counted);
-        let first_wipe = !self.wiped.is_empty() && self.old.last_known_elr.is_empty();
-        let others = self.old.replicas.iter().filter(|_| first_wipe);
-        for replica in self.old.last_known_elr.iter().chain(lost).chain(others) {
-            let elsewhere = self.isr.contains(replica) || elr.contains(replica) || self.wiped.contains(replica);
+        let others = self.old.replicas.iter().filter(|_| !self.wiped.is_empty());
+        let best_first = self.old.last_known_elr.iter().chain(lost).chain(others);
+        for replica in best_first.filter(|r| !self.wiped.contains(r)).chain(&self.wiped) {
+            let elsewhere = self.isr.contains(replica) || elr.contains(replica);
             if !elsewhere && !list.contains(replica) {
                 list.push(*replica);
             }
@@ -264,7 +264,7 @@ mod tests {
     fn lost_data_is_no_longer_eligible_but_remembered() {
         let one = old(&[3], &[2], 3);
         let gone = after(&one, builder(&one).log_lost(NodeId(3)).wiped(NodeId(2)), &[]);
-        assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3, 1])));
+        assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3, 1, 2])));
         assert!(builder(&gone).build(|_| suits(true)).is_none(), "nobody leads without being asked");
         let built = builder(&gone).election(Election::Unclean).build(|_| suits(true)).expect("a leader");
         let new = built.change.applied_to(&gone);
@@ -278,13 +278,25 @@ mod tests {
         // Broker 3 fell out long ago; the disks of 1 and 2 are gone.
         let none = old(&[], &[1, 2], -1);
         let first = after(&none, builder(&none).wiped(NodeId(1)), &[]);
-        assert_eq!((&first.elr, &first.last_known_elr), (&list(&[2]), &list(&[3])));
+        assert_eq!((&first.elr, &first.last_known_elr), (&list(&[2]), &list(&[3, 1])));
         let second = after(&first, builder(&first).wiped(NodeId(2)), &[]);
-        assert_eq!((&second.elr, &second.last_known_elr), (&list(&[]), &list(&[3])));
+        assert_eq!((&second.elr, &second.last_known_elr), (&list(&[]), &list(&[3, 1, 2])));
         let led = after(&second, builder(&second).election(Election::Unclean), &[1, 2, 3]);
         assert_eq!((led.leader, &led.last_known_elr), (NodeId(3), &list(&[])));
         let without = after(&second, builder(&second).election(Election::Unclean), &[1, 2]);
         assert_eq!(without.leader, NodeId(1), "better an empty one than none, if somebody asks for it");
+    }
+
+    #[test]
+    fn a_stale_replica_was_forgotten_when_a_disk_was_wiped_after_another_log_was_lost() {
+        // Broker 2 is stale, 3 has lost its log's tail, then the disk of 1 is wiped; 3 is down when the election is asked for.
+        let two = old(&[1, 3], &[], 1);
+        let lost = after(&two, builder(&two).log_lost(NodeId(3)), &[1]);
+        assert_eq!((&lost.isr, &lost.last_known_elr), (&list(&[1]), &list(&[3])));
+        let wiped = after(&lost, builder(&lost).wiped(NodeId(1)), &[]);
+        assert_eq!(wiped.last_known_elr, list(&[3, 2, 1]));
+        let led = after(&wiped, builder(&wiped).election(Election::Unclean), &[1, 2]);
+        assert_eq!(led.leader, NodeId(2));
     }
 
     #[test]

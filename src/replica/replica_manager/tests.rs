@@ -103,7 +103,10 @@ async fn a_producers_second_batch_was_taken_before_its_first_that_came_too_early
         manager.refused_without_replica(topic, 0, &of_producer(0), ReplicaError::UnknownTopicOrPartition);
     };
     refuse(NamedTopic::Name("t".into()));
+    // It would keep up to 100 MB for each partition that a request names.
+    refuse(NamedTopic::Name("x".repeat(250).into()));
     refuse(NamedTopic::Id(OTHER_TOPIC));
+    assert_eq!(manager.early_refusals.len(), 2);
     log.tell(&manager, &alone("t", TOPIC));
     log.tell(&manager, &alone("u", OTHER_TOPIC));
     for id in [P, Q] {
