@@ -56,8 +56,8 @@ fn two_of_three_disks_gone(configs: &[&str]) -> (Cluster, usize) {
     let leader = cluster.leader(TOPIC, "0");
     // The last of the replicas: an election that merely takes the first would take an empty disk.
     let replicas = cluster.describe(TOPIC, "0")[2].clone();
-    let preference = replicas.split(',').map(|id| id.parse::<usize>().unwrap() - 1);
-    let stale = preference.filter(|i| *i != leader).last().unwrap();
+    let mut preference = replicas.split(',').map(|id| id.parse::<usize>().unwrap() - 1);
+    let stale = preference.rfind(|i| *i != leader).unwrap();
     cluster.kill(stale);
     cluster.until("it is out of the ISR", || (isr(&cluster) == 2).then_some(()));
     cluster.produce(TOPIC, 100..200);
