@@ -11,10 +11,10 @@
 //! | `shutdown` | SIGTERM hands over what the node leads; a rolling restart |
 //! | `refusals` | starts that are refused in one line, and change nothing |
 //! | `command_line` | what commands say, and how they end, when nobody answers and when nobody reads |
-//! | `disks` | disks that fill up, are full, or hang, on small file systems of their own (root) |
+//! | `disks` | disks that fill up, are full, also at a start, or hang, on small file systems of their own (root) |
 //! | `no_quorum` | brokers serve on when the controllers are gone, until they cannot be sure of each other either |
 //! | `post_mortem` | what a node says of a death: the event log, and why a partition, a broker, a group is as it is |
-//! | `scrub` | a flipped bit is found and mended from another replica |
+//! | `scrub` | flipped bits, in blob files and in tables, are found, and mended or copied anew from another replica |
 //! | `storage_kill` | the store under kill -9 |
 //! | `unclean` | leaders elected by hand; unclean elections, asked for and allowed |
 //! | `without_gossip` | failures are found with gossip switched off |

@@ -120,10 +120,8 @@ impl PartitionControl<'_> {
         if partition.leader != leader {
             return invalid("only the leader changes the ISR");
         }
-        if change.partition_epoch != partition.partition_epoch
-            && !planted!(SkipEpochsOfIsrChange)
-            && !planted!(SkipPartitionEpochOfIsrChange)
-        {
+        let is_stale = change.partition_epoch != partition.partition_epoch && !planted!(SkipEpochsOfIsrChange);
+        if is_stale && !planted!(SkipPartitionEpochOfIsrChange) {
             return Err(ControllerError::InvalidUpdateVersion);
         }
         if !change.isr.iter().any(|(replica, _)| *replica == leader) {
