@@ -270,11 +270,12 @@ impl KafkaClient {
             let why = format!("there is no topic {name}: create it with `rookery topic create {name}`");
             return Err(Hopeless(why).into());
         }
-        check(topic.error_code, None).with_context(|| format!("topic {name}"))?;
-        match topic.partitions.iter().filter(|p| p.leader_id < 0).count() {
-            0 => Ok(topic),
-            without => bail!("topic {name}: {without} of {} partitions have no leader", topic.partitions.len()),
-        }
+        led(topic)
+    }
+
+    /// A topic that was created just now: the node that is asked may hear of it a moment later.
+    pub async fn created_topic(&mut self, name: &str) -> Result<MetadataResponseTopic> {
+        led(self.topic(name).await?)
     }
 
     /// Who leads which partition of a topic, as far as it has leaders now.
@@ -287,6 +288,16 @@ impl KafkaClient {
     pub async fn topic(&mut self, name: &str) -> Result<MetadataResponseTopic> {
         let topic = self.metadata(Some(&[name])).await?.topics.into_iter().next();
         topic.with_context(|| format!("the broker said nothing of topic {name}"))
+    }
+}
+
+/// The topic, if every partition of it has a leader.
+fn led(topic: MetadataResponseTopic) -> Result<MetadataResponseTopic> {
+    let name = topic.name.as_deref().unwrap_or_default();
+    check(topic.error_code, None).with_context(|| format!("topic {name}"))?;
+    match topic.partitions.iter().filter(|p| p.leader_id < 0).count() {
+        0 => Ok(topic),
+        without => bail!("topic {name}: {without} of {} partitions have no leader", topic.partitions.len()),
     }
 }
 
@@ -308,4 +319,19 @@ pub fn check(code: i16, message: Option<&SmolStr>) -> Result<()> {
 /// Bytes as people read them; what is no text is shown as such.
 pub fn shown(bytes: &Bytes) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_just_created_was_given_up_where_a_node_had_not_heard_of_it() {
+        let unknown = MetadataResponseTopic {
+            error_code: ErrorCode::UnknownTopicOrPartition.code(),
+            name: Some("t".into()),
+            ..Default::default()
+        };
+        assert!(!led(unknown).unwrap_err().is::<Hopeless>(), "another try helps");
+    }
 }

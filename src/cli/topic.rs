@@ -122,7 +122,7 @@ pub async fn create(client: &mut KafkaClient, topic: CreatableTopic, if_not_exis
         check(result.error_code, result.error_message.as_ref())
     });
     created.await?;
-    client.patiently(async |client| client.topic_with_leaders(&name).await).await.map(drop)
+    client.patiently(async |client| client.created_topic(&name).await).await.map(drop)
 }
 
 async fn describe(client: &mut KafkaClient, name: &str) -> Result<()> {

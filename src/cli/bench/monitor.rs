@@ -65,8 +65,11 @@ impl Monitor {
         let began = self.clock.instant(self.measured_from);
         tokio::select! {
             () = sleep_until(began) => {}
-            // It never got beyond the warm-up.
-            () = done.cancelled() => return Ok(Cost::default()),
+            () = done.cancelled() => {}
+        }
+        // It never got beyond the warm-up. A short run may be over before this task has its first turn.
+        if self.clock.now() < self.measured_from {
+            return Ok(Cost::default());
         }
         let (before, mut brokers) = (processes::own()?, Brokers::begin(&self.broker_pids)?);
         let mut ticks = interval_at(began + STEP, STEP);

@@ -24,7 +24,8 @@ use super::pace::{Clock, Nanos, Schedule, nanos};
 use super::partition::{Numbered, Outcome, Partition, RETRY_PAUSE};
 use super::payload::{Mold, OpenBatch, Run, SealedBatch};
 use super::recorder::{Latencies, Recorder};
-use anyhow::{Context, Result, bail};
+use crate::cli::tries::Tries;
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rookery_protocol::codec::{Records, Segments, SmolStr};
@@ -53,6 +54,8 @@ const EVENTS_MAX: usize = 1024;
 pub struct ProducerSettings {
     /// Where to.
     pub topic: SmolStr,
+    /// How many it has: all of them are written to.
+    pub partitions: usize,
     /// As in Kafka: -1 for all in-sync replicas, 1, 0.
     pub acks: i16,
     /// To each broker.
@@ -240,12 +243,9 @@ impl Producer {
         mut lookup: Lookup,
         first_partition: usize,
     ) -> Result<Self> {
-        let leaders = lookup.ask().await?;
+        let leaders = every_leader(&settings, &mut lookup).await?;
         let mut indices: Vec<i32> = leaders.of.iter().map(|(partition, _)| *partition).collect();
         indices.sort_unstable();
-        if indices.is_empty() {
-            bail!("topic {}: no partition has a leader", settings.topic);
-        }
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let look_up = Arc::new(Notify::new());
         tokio::spawn(keep_looking_up(lookup, look_up.clone(), events_in.clone()));
@@ -701,6 +701,20 @@ impl Producer {
             self.list(at, now);
         }
         self.reconnect(now);
+    }
+}
+
+/// Leaders of all partitions. A node may hear of a new topic, or of a new leader, a moment after others.
+async fn every_leader(settings: &ProducerSettings, lookup: &mut Lookup) -> Result<Leaders> {
+    let mut tries = Tries::new(settings.patience);
+    loop {
+        let ProducerSettings { topic, partitions, .. } = settings;
+        let trouble = match lookup.ask().await {
+            Ok(leaders) if leaders.of.len() >= *partitions => return Ok(leaders),
+            Ok(leaders) => anyhow!("topic {topic}: {} of {partitions} partitions have a leader", leaders.of.len()),
+            Err(error) => error,
+        };
+        tries.failed(trouble).await?;
     }
 }
 

@@ -98,10 +98,10 @@ pub async fn write(
     let partitions = prepare(&mut client, common, load).await?;
     let signals = Signals::listen()?;
     let (acks, received) = (Arc::new(Mutex::new(Recorder::new())), Arc::new(Mutex::new(Recorder::new())));
-    let producers = connect(&mut client, common, load, clock, run, &acks).await?;
+    let producers = connect(&mut client, common, load, partitions, clock, run, &acks).await?;
 
     let starts = match reading {
-        Some(_) => offsets(&mut client, &common.topic, LATEST).await?,
+        Some(_) => offsets(&mut client, &common.topic, partitions, LATEST).await?,
         None => BTreeMap::new(),
     };
     let start = clock.now();
@@ -190,8 +190,10 @@ pub async fn read(common: &CommonArguments, fetch: &FetchArguments, reading: &Re
     let clock = Clock::start();
     let mut client = common.cluster.clone().client();
     let topic = client.patiently(async |client| client.topic_with_leaders(&common.topic).await).await?;
-    let latest = offsets(&mut client, &common.topic, LATEST).await?;
-    let starts = if reading.tail { latest.clone() } else { offsets(&mut client, &common.topic, EARLIEST).await? };
+    let partitions = topic.partitions.len();
+    let latest = offsets(&mut client, &common.topic, partitions, LATEST).await?;
+    let starts =
+        if reading.tail { latest.clone() } else { offsets(&mut client, &common.topic, partitions, EARLIEST).await? };
     let signals = Signals::listen()?;
     let recorder = Arc::new(Mutex::new(Recorder::new()));
     let depth = if reading.verify { Depth::Records } else { Depth::Headers };
@@ -249,7 +251,7 @@ pub async fn read(common: &CommonArguments, fetch: &FetchArguments, reading: &Re
     Ok(Report {
         command: "consume",
         topic: common.topic.clone(),
-        partitions: topic.partitions.len(),
+        partitions,
         connections: common.connections,
         began: clock.unix_ms(measured_from),
         load: None,
@@ -273,7 +275,7 @@ async fn prepare(client: &mut KafkaClient, common: &CommonArguments, load: &Load
         ..Default::default()
     };
     topic::create(client, wanted, true).await.with_context(|| format!("topic {name}"))?;
-    let partitions = client.topic(name).await?.partitions.len();
+    let partitions = client.patiently(async |client| client.created_topic(name).await).await?.partitions.len();
     if let Some(asked) = load.partitions
         && usize::try_from(asked)? != partitions
     {
@@ -287,6 +289,7 @@ async fn connect(
     client: &mut KafkaClient,
     common: &CommonArguments,
     load: &LoadArguments,
+    partitions: usize,
     clock: Clock,
     run: u64,
     acks: &Arc<Mutex<Recorder>>,
@@ -295,6 +298,7 @@ async fn connect(
     let shape = load.shape()?;
     let settings = ProducerSettings {
         topic: SmolStr::new(&common.topic),
+        partitions,
         acks: load.acks,
         connections: usize::from(common.connections),
         requests_in_flight: usize::from(load.requests_in_flight),
@@ -382,10 +386,14 @@ async fn gather(
 }
 
 /// The earliest or the latest offset of every partition.
-async fn offsets(client: &mut KafkaClient, topic: &str, at: i64) -> Result<BTreeMap<i32, i64>> {
+async fn offsets(client: &mut KafkaClient, topic: &str, partitions: usize, at: i64) -> Result<BTreeMap<i32, i64>> {
     let all = client.patiently(async |client| {
         let mut offsets = BTreeMap::new();
-        for (partition, leader) in client.leaders(topic).await? {
+        let leaders = client.leaders(topic).await?;
+        if leaders.len() < partitions {
+            bail!("topic {topic}: {} of {partitions} partitions have a leader", leaders.len());
+        }
+        for (partition, leader) in leaders {
             offsets.insert(partition, list_offset(client, topic, leader, partition, at).await?);
         }
         Ok(offsets)
