@@ -23,6 +23,7 @@ use super::disk_failure::DiskFailure;
 use super::error::{LeaderHint, QuorumError};
 use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
+use super::lease::{Held, Lease};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
 use super::observer::{MetadataObserver, ObserverConfig};
@@ -49,9 +50,10 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +70,7 @@ pub struct Leadership {
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<LeaderHint>,
-    /// Whether this node is the active controller: it leads and has applied its own term's first entry.
+    /// Whether this node is the active controller: it leads, has applied its own term's first entry, and a majority has answered it lately.
     pub active: bool,
     /// The voters.
     pub voters: Vec<LeaderHint>,
@@ -451,6 +453,8 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             cluster_id: RwLock::new(standing.cluster_id().unwrap_or(ClusterId::NONE)),
             timeouts: config.timeouts(),
             sessions: AtomicU64::new(0),
+            // Who never voted has promised nothing.
+            may_vote: AtomicBool::new(!saved.meta.contains_key(&MetaKey::Vote)),
         });
         let (image_tx, image) = watch::channel(MetadataImage::empty());
         let mut loader = MetadataLoader::new(MetadataImage::empty());
@@ -490,18 +494,29 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
         };
-        let watching = watch_leadership(raft.clone(), leadership.clone());
+        let lease = Lease::new(&config);
+        let watching = watch_leadership(raft.clone(), lease, leadership.clone());
+        let voting = vote_after::<Rt>(lease.length, peers.clone());
         let disk_watch = watch_disk::<Rt>(log.storage().clone(), raft.clone(), config.disk_stall_max);
         let tasks = vec![
             Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership.clone())),
             Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership.clone())),
             Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership.clone())),
+            Rt::spawn(supervise("lease", until::<Rt>(stop.clone(), lease.keep(raft.clone())), leadership.clone())),
+            Rt::spawn(supervise("voting", until::<Rt>(stop.clone(), voting), leadership.clone())),
             Rt::spawn(supervise("disk", until::<Rt>(stop.clone(), disk_watch), leadership.clone())),
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
         Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks) })
     }
+}
+
+/// Lets this node take part in elections when whatever it promised before it started is over.
+async fn vote_after<Rt: AsyncRuntime>(lease: Duration, peers: Arc<Peers>) -> Result<(), String> {
+    Rt::sleep(lease).await;
+    peers.may_vote.store(true, Ordering::Release);
+    Ok(())
 }
 
 /// Until the disk under a leader hangs. Others can do what needs a disk only when the leader lets go: a leader with a disk that
@@ -591,15 +606,50 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     }
 }
 
-/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends.
+/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, of which nobody tells.
 async fn watch_leadership<Rt: AsyncRuntime>(
     raft: Raft<Rt>,
+    lease: Lease,
     leadership: watch::Sender<Leadership>,
 ) -> Result<(), String> {
     let mut metrics = raft.metrics();
     drop(raft);
+    let mut waiting: Option<(u64, Rt::Instant)> = None;
     loop {
-        let mut now = leadership_of(&metrics.borrow_and_update());
+        let (mut now, held) = {
+            let metrics = metrics.borrow_and_update();
+            (leadership_of(&metrics), lease.held(&metrics))
+        };
+        let at = Rt::Instant::now();
+        let holds = match held {
+            Held::Not => false,
+            Held::Until(end) => at < end,
+            Held::Always => true,
+        };
+        let entitled = now.active;
+        now.active &= holds;
+        let before = leadership.borrow().clone();
+        match waiting {
+            Some((term, since)) if !entitled || now.active || term != now.term => {
+                let (stood_by, again) = (at - since, now.active && term == now.term);
+                tracing::info!(term, ?stood_by, again, "this leader no longer waits for a majority");
+                waiting = None;
+            }
+            None if entitled && !now.active && before.active && before.term == now.term => {
+                let lease = lease.length;
+                tracing::warn!(
+                    term = now.term,
+                    ?lease,
+                    "no majority has answered this leader within its lease: its controller stands by"
+                );
+                waiting = Some((now.term, at));
+            }
+            _ => {}
+        }
+        let ends = match held {
+            Held::Until(end) if now.active => Some(end),
+            Held::Not | Held::Until(_) | Held::Always => None,
+        };
         leadership.send_if_modified(|old| {
             if old.failure.is_some() {
                 // A task of ours has failed; Raft knows nothing of that.
@@ -612,12 +662,20 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             }
             changed
         });
-        if metrics.changed().await.is_err() {
-            return Err("it was stopped".to_owned());
+        let over = async {
+            match ends {
+                Some(end) => Rt::sleep_until(end).await,
+                None => pending().await,
+            }
+        };
+        match Rt::select2(Box::pin(metrics.changed()), Box::pin(over)).await {
+            Select2::First(Ok(())) | Select2::Second(()) => {}
+            Select2::First(Err(_)) => return Err("it was stopped".to_owned()),
         }
     }
 }
 
+/// As if every leader held its lease.
 fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Leadership {
     let membership = metrics.membership_config.membership();
     let hint = |id: QuorumNodeId| LeaderHint { id, node: membership.get_node(&id).cloned().unwrap_or_default() };

@@ -7,7 +7,7 @@ use super::codec::{DecodeError, Encode};
 use super::formation::Standing;
 use super::formation_task::{FormationHandle, Raft};
 use super::log_store::LogStore;
-use super::network::Peers;
+use super::network::{JustStarted, Peers};
 use super::snapshot_store::{SnapshotBlob, SnapshotSink, VerifiedSnapshot};
 use super::state_machine::Snapshots;
 use super::types::{LogEntry, LogIndexId, VoteValue};
@@ -21,6 +21,7 @@ use openraft::{AsyncRuntime, EntryPayload, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -147,6 +148,9 @@ impl<Rt: AsyncRuntime> Service<Rt> {
             }
             Request::Vote { vote, last, transfer, pre } => {
                 check_vote(&vote, false)?;
+                if !transfer && !self.peers.may_vote.load(Ordering::Acquire) {
+                    return Err(not_running(JustStarted));
+                }
                 let mut rpc = VoteRequest::new(vote, last);
                 rpc.leadership_transfer = transfer;
                 let response = if pre { self.raft.pre_vote(rpc).await } else { self.raft.vote(rpc).await };
