@@ -1,12 +1,12 @@
 //! The failure watcher's hands: it pings, it proposes fences, it hears heartbeats.
 //!
 //! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
-//! it. It watches only while this node is the active controller: a new watch begins with each activation, because what
+//! it. It watches the brokers only while this node is the active controller: a new watch begins with each activation, because what
 //! an earlier one had heard is stale. What it begins with is known beforehand: the connections that have ended by then
 //! ([`Departures`]), whom gossip suspects, and who led the quorum before, whom the voters have waited for in vain if it did
-//! not hand its office over.
+//! not hand its office over. A node that is not active watches the leader that it follows ([`LeaderWatch`]).
 //!
-//! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
+//! One lock protects both; it is held for arithmetic only, never over a ping or a proposal.
 //!
 //! What it saw is counted (`rookery_broker_failure_findings_total`) and handed to the controller for the event log, with each tick and
 //! before each verdict: at most one submission for each of these, however much there was to see. The active controller also counts what happens in the cluster
@@ -18,6 +18,7 @@ use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool,
 use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
 use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
+use rookery_raft::controller::leader_watch::{Followed, LeaderWatch};
 use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::EventsImage;
 use rookery_raft::quorum::MetadataQuorum;
@@ -36,26 +37,34 @@ const TICK: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ASK_AGAIN_MAX: u32 = 10;
 
-/// Watches brokers while this node is the active controller.
+/// Watches brokers while this node is the active controller, and the controller while it is not.
 pub struct FailureWatch {
     me: NodeId,
     config: FailureWatcherConfig,
     pool: PeerPool,
     departures: Arc<Departures>,
     began: Instant,
-    watcher: Mutex<Option<FailureWatcher>>,
+    watching: Mutex<Watching>,
+}
+
+struct Watching {
+    leader: LeaderWatch,
+    /// While this node is the active controller.
+    brokers: Option<FailureWatcher>,
 }
 
 impl FailureWatch {
     /// Watches nobody yet.
     pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool, departures: Arc<Departures>) -> Arc<Self> {
         let config = FailureWatcherConfig { heartbeat_interval, ..Default::default() };
-        Arc::new(Self { me, config, pool, departures, began: Instant::now(), watcher: Mutex::new(None) })
+        let leader = LeaderWatch::new(config.clone(), Duration::ZERO);
+        let watching = Mutex::new(Watching { leader, brokers: None });
+        Arc::new(Self { me, config, pool, departures, began: Instant::now(), watching })
     }
 
     /// A broker's heartbeat was accepted.
     pub fn heard(&self, id: NodeId, epoch: BrokerEpoch) {
-        if let Some(watcher) = self.watcher.lock().as_mut() {
+        if let Some(watcher) = &mut self.watching.lock().brokers {
             watcher.on_heartbeat(id, epoch, self.began.elapsed());
         }
     }
@@ -82,7 +91,7 @@ impl FailureWatch {
                 biased;
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {
-                    let verdicts = self.with(|watcher, now| watcher.tick(now));
+                    let verdicts = self.tick(&quorum);
                     self.tell_findings(&quorum);
                     verdicts
                 }
@@ -138,11 +147,38 @@ impl FailureWatch {
 
     fn with(&self, act: impl FnOnce(&mut FailureWatcher, Duration) -> Vec<Verdict>) -> Vec<Verdict> {
         let now = self.began.elapsed();
-        self.watcher.lock().as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+        self.watching.lock().brokers.as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+    }
+
+    fn tick(&self, quorum: &MetadataQuorum) -> Vec<Verdict> {
+        let (heard, image) = (quorum.leader_heard(), quorum.image());
+        let now = self.began.elapsed();
+        let mut watching = self.watching.lock();
+        if let Some(watcher) = &mut watching.brokers {
+            return watcher.tick(now);
+        }
+        let followed = heard.and_then(|(id, ago)| {
+            let broker = image.cluster.broker(id)?;
+            Some(Followed { id, epoch: broker.epoch(), heard: now.saturating_sub(ago) })
+        });
+        watching.leader.tick(followed, now).into_iter().collect()
+    }
+
+    /// How a ping went.
+    fn on_ping(&self, evidence: Evidence) -> Vec<Verdict> {
+        let now = self.began.elapsed();
+        let mut watching = self.watching.lock();
+        match &mut watching.brokers {
+            Some(watcher) => watcher.on_evidence(evidence, now),
+            None => {
+                watching.leader.on_evidence(evidence, now);
+                Vec::new()
+            }
+        }
     }
 
     fn tell_findings(&self, quorum: &MetadataQuorum) {
-        let findings = self.watcher.lock().as_mut().map(FailureWatcher::take_findings).unwrap_or_default();
+        let findings = self.watching.lock().brokers.as_mut().map(FailureWatcher::take_findings).unwrap_or_default();
         for seen in &findings {
             let count = u64::from(seen.count);
             metrics::counter!("rookery_broker_failure_findings_total", "finding" => seen.finding.name())
@@ -156,7 +192,7 @@ impl FailureWatch {
     /// Every node has the same events; the one that decides counts them.
     fn count_events(&self, events: &EventsImage, counted: &mut u64) {
         let before = std::mem::replace(counted, events.next_number());
-        if self.watcher.lock().is_none() {
+        if self.watching.lock().brokers.is_none() {
             return;
         }
         for (_, event) in events.range(before..) {
@@ -165,19 +201,24 @@ impl FailureWatch {
     }
 
     fn follow_leadership(&self, active: bool, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
-        let mut watcher = self.watcher.lock();
+        let mut watching = self.watching.lock();
         if !active {
-            *watcher = None;
+            watching.brokers = None;
             return Vec::new();
         }
-        if watcher.is_some() {
+        if watching.brokers.is_some() {
             return Vec::new();
         }
         let now = self.began.elapsed();
-        let fresh = watcher.insert(FailureWatcher::new(self.config.clone(), self.me, now));
+        let suspicion = watching.leader.take();
+        let fresh = watching.brokers.insert(FailureWatcher::new(self.config.clone(), self.me, now));
         fresh.on_cluster(&quorum.image().cluster, now);
-        let known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
-        drop(watcher);
+        if let Some(suspicion) = suspicion {
+            fresh.take_over(suspicion);
+        }
+        let mut known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
+        known.extend(fresh.tick(now));
+        drop(watching);
         known.into_iter().chain(self.on_departures()).collect()
     }
 
@@ -223,7 +264,7 @@ impl FailureWatch {
                         _ => None,
                     };
                     let Some(evidence) = evidence else { return };
-                    for verdict in this.with(|watcher, now| watcher.on_evidence(evidence, now)) {
+                    for verdict in this.on_ping(evidence) {
                         this.carry_out(verdict, &quorum);
                     }
                 });

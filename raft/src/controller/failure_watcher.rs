@@ -20,7 +20,7 @@
 //! A refused ping says that nobody listens where the broker registered, but a firewall between the two can say the same.
 //! So it takes a second, independent sign: the last connection with that process ended without a word, or three heartbeats that
 //! did not come. The last open connection with that life counts, of whatever lane, and one that ended before this node became the active controller: that is all
-//! a new controller has on its predecessor, which never sent it a heartbeat. A broker that has not yet found the new
+//! a new controller has on its predecessor, which never sent it a heartbeat. What it has gathered against it as a voter it takes over ([`super::leader_watch`]). A broker that has not yet found the new
 //! controller is silent too, but it answers pings; one that restarts refuses them, and then the life that is fenced is over.
 //!
 //! # Guards
@@ -36,6 +36,7 @@
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
 //!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
 
+use super::leader_watch::Suspicion;
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
 use crate::image::ClusterImage;
 use crate::record::{Conviction, Finding, Observation};
@@ -131,11 +132,18 @@ pub enum Verdict {
     },
 }
 
+/// Pings that nobody has answered yet.
 #[derive(Clone, Debug)]
-struct Case {
-    opened: Duration,
-    pings_sent: usize,
-    refused: bool,
+pub(super) struct Case {
+    pub(super) opened: Duration,
+    pub(super) pings_sent: usize,
+    pub(super) refused: bool,
+}
+
+impl Case {
+    pub(super) fn open(now: Duration) -> Self {
+        Self { opened: now, pings_sent: 0, refused: false }
+    }
 }
 
 /// Whether a verdict may be proposed.
@@ -220,6 +228,17 @@ impl FailureWatcher {
                 watched.proposal = Proposal::From(now);
                 watched.pause = self.config.propose_again_after;
             }
+        }
+    }
+
+    /// Takes over what this node has gathered, as a voter, against the controller before it. Call after [`Self::on_cluster`].
+    pub fn take_over(&mut self, Suspicion { of, case, .. }: Suspicion) {
+        let own_id = self.own_id;
+        let watched = self.brokers.get_mut(&of.id).filter(|w| w.unfenced && w.epoch == of.epoch && of.id != own_id);
+        if let Some(watched) = watched {
+            watched.last_heartbeat = of.heard;
+            watched.case = Some(case);
+            self.findings.note(of.id, of.epoch, Finding::Deposed);
         }
     }
 
@@ -378,7 +397,7 @@ impl FailureWatcher {
         let due = self.config.pings_at.iter().filter(|at| **at <= elapsed).count();
         // One ping catches up with several that are late.
         let send = due > case.pings_sent;
-        case.pings_sent = due;
+        case.pings_sent = due.max(case.pings_sent);
         if send { vec![Verdict::Ping { id, epoch }] } else { vec![] }
     }
 }
@@ -390,7 +409,7 @@ impl Watched {
 }
 
 fn open_case(watched: &mut Watched, now: Duration) {
-    watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
+    watched.case.get_or_insert(Case::open(now));
 }
 
 fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
@@ -402,6 +421,7 @@ fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leader_watch::{Followed, LeaderWatch};
     use super::*;
     use crate::delta::MetadataDelta;
     use crate::ids::{ClusterId, MetadataOffset};
@@ -482,6 +502,30 @@ mod tests {
         let mut alive = watcher(3);
         alive.on_evidence(Evidence::WasDeposed { id }, ms(0));
         assert_eq!(fences(&run(&mut alive, 0, 1000, 3, &[])), [], "its heartbeats acquit it");
+    }
+
+    /// The voter had asked it in vain for as long as the election took; the new controller began anew, and took another 400 ms.
+    #[test]
+    fn a_controller_that_hung_was_asked_anew_after_the_election() {
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        let asked = |from: u64, to: u64, epoch: BrokerEpoch| {
+            let mut voter = LeaderWatch::new(FailureWatcherConfig::default(), ms(0));
+            for at in (0..to).step_by(20) {
+                voter.tick(Some(Followed { id, epoch, heard: ms(at.min(from)) }), ms(at));
+            }
+            let mut w = FailureWatcher::new(FailureWatcherConfig::default(), NodeId(1), ms(to));
+            w.on_cluster(&cluster(1..=3, &[]), ms(to));
+            w.take_over(voter.take().expect("it says nothing"));
+            w
+        };
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert_eq!(asked(1000, 1640, epoch).tick(ms(1640)), [Verdict::Fence { id, epoch, why }]);
+        let verdicts = run(&mut asked(1000, 1500, epoch), 1500, 1700, 3, &[2]);
+        assert_eq!(verdicts, [(1620, Verdict::Fence { id, epoch, why })], "400 ms, wherever they began");
+        let mut alive = asked(1000, 1500, epoch);
+        alive.on_evidence(Evidence::PingAnswered { id, incarnation: incarnation(2) }, ms(1500));
+        assert_eq!(fences(&run(&mut alive, 1500, 1800, 3, &[])), [], "an answer that was under way acquits");
+        assert_eq!(asked(1000, 1640, BrokerEpoch(1)).tick(ms(1640)), [], "an earlier life of it");
     }
 
     #[test]

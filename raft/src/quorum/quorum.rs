@@ -287,6 +287,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         self.inner.surroundings.leadership.borrow().active
     }
 
+    /// Who led last as far as this voter has heard, and how long ago it did; `None` while this node leads itself.
+    pub fn leader_heard(&self) -> Option<(NodeId, Duration)> {
+        let run = self.run();
+        let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
+        run.service.heard().filter(|_| leads != Some(run.service.peers.me))
+    }
+
     /// Why Raft has stopped on this node, if it has: a failed disk, or an entry that cannot be applied.
     pub fn failure(&self) -> Option<String> {
         self.inner.surroundings.leadership.borrow().failure.clone()

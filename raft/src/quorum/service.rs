@@ -16,6 +16,7 @@ use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
 use bytes::Bytes;
+use openraft::async_runtime::Instant as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::{AsyncRuntime, EntryPayload, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
@@ -52,6 +53,8 @@ pub(crate) struct Service<Rt: AsyncRuntime> {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) formation: FormationHandle,
     pub(crate) image: watch::Receiver<Arc<MetadataImage>>,
+    /// Which leader spoke last, and when.
+    heard: Mutex<Option<(NodeId, Rt::Instant)>>,
     receiving: Mutex<Option<Receiving>>,
     observers: Mutex<BTreeMap<NodeId, MetadataOffset>>,
 }
@@ -66,12 +69,17 @@ impl<Rt: AsyncRuntime> Service<Rt> {
         image: watch::Receiver<Arc<MetadataImage>>,
     ) -> Self {
         let (receiving, observers) = (Mutex::new(None), Mutex::new(BTreeMap::new()));
-        Self { peers, raft, log, snapshots, formation, image, receiving, observers }
+        Self { peers, raft, log, snapshots, formation, image, heard: Mutex::new(None), receiving, observers }
     }
 
     /// The first offset each observer asked for last.
     pub(crate) fn observers(&self) -> BTreeMap<NodeId, MetadataOffset> {
         self.observers.lock().clone()
+    }
+
+    /// Which leader spoke last, and how long ago.
+    pub(crate) fn heard(&self) -> Option<(NodeId, Duration)> {
+        self.heard.lock().map(|(leader, at)| (leader, Rt::Instant::now() - at))
     }
 
     /// Answers one request.
@@ -144,6 +152,9 @@ impl<Rt: AsyncRuntime> Service<Rt> {
                     AppendEntriesResponse::Conflict => AppendReply::Conflict,
                     AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(vote),
                 };
+                if !matches!(reply, AppendReply::HigherVote(_)) {
+                    *self.heard.lock() = Some((vote.leader_id.voted_for.node_id, Rt::Instant::now()));
+                }
                 Ok(Reply::Append(reply))
             }
             Request::Vote { vote, last, transfer, pre } => {
