@@ -13,7 +13,7 @@
 //! (`rookery_cluster_events_total`); the sum over all nodes is the cluster's.
 
 use super::Departures;
-use crate::gossip::GossipEvent;
+use crate::gossip::{GossipEvent, Liveness};
 use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool, ProbeOutcome};
 use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
@@ -235,7 +235,7 @@ impl FailureWatch {
         if !event.liveness.is_accusation() {
             return Vec::new();
         }
-        let evidence = Evidence::GossipSuspects { id: event.node_id, incarnation: event.incarnation };
+        let evidence = accusation(event.node_id, event.incarnation, event.liveness);
         self.with(|watcher, now| watcher.on_evidence(evidence, now))
     }
 
@@ -288,26 +288,33 @@ impl FailureWatch {
     }
 }
 
+fn accusation(id: NodeId, incarnation: IncarnationId, liveness: Liveness) -> Evidence {
+    match liveness {
+        Liveness::Down => Evidence::GossipHoldsDown { id, incarnation },
+        _ => Evidence::GossipSuspects { id, incarnation },
+    }
+}
+
 /// What is known on the day this node becomes the active controller.
 #[derive(Default)]
 struct Before {
     /// Which other node led the quorum last.
     leader: Option<NodeId>,
-    /// Whom gossip accuses.
-    suspects: BTreeMap<NodeId, IncarnationId>,
+    /// Whom gossip accuses, and of what.
+    suspects: BTreeMap<NodeId, (IncarnationId, Liveness)>,
 }
 
 impl Before {
     fn take_in(&mut self, event: &GossipEvent) {
         if event.liveness.is_accusation() {
-            self.suspects.insert(event.node_id, event.incarnation);
+            self.suspects.insert(event.node_id, (event.incarnation, event.liveness));
         } else {
             self.suspects.remove(&event.node_id);
         }
     }
 
     fn evidence(&self) -> impl Iterator<Item = Evidence> + '_ {
-        let suspects = self.suspects.iter().map(|(id, life)| Evidence::GossipSuspects { id: *id, incarnation: *life });
+        let suspects = self.suspects.iter().map(|(id, (life, liveness))| accusation(*id, *life, *liveness));
         self.leader.map(|id| Evidence::WasDeposed { id }).into_iter().chain(suspects)
     }
 }

@@ -34,7 +34,23 @@
 //!   The same life is not convicted again before the proposal was answered, nor soon after the answer: 50 ms, then twice as long each
 //!   time, up to a second.
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
-//!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
+//!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time. Unless it was **really away** and
+//!   there is a **witness** (below).
+//!
+//! # Who may be fenced for silence again
+//!
+//! The guard is for a broker that answers late: one whose machine stalls for a moment more than the 0.7 s that convict, again and again. Each of these
+//! verdicts was wrong by the time it was written, and costs more than it saves. It is no help against a broker that hangs, goes on, and hangs again: that verdict was right, and
+//! the guard left its partitions without a leader until the session ended, up to three seconds. Two things together tell the one from the other:
+//!
+//! - It was really away: after the verdict it was silent for another second at least, longer than a late answer takes to arrive. Silence that long is a
+//!   fault by what this cluster promises, whatever its cause, and so is the next.
+//! - A witness: gossip holds that same life down. Gossip has paths of its own (datagrams, and others who ask in this node's place), and its own guard against a
+//!   node that is slow itself; it takes its accusation back when the accused refutes it. So neither a controller that is cut off from one broker nor one that lags
+//!   repeats its mistake within ten seconds.
+//!
+//! Such a broker was silent for 1.7 s and more each time, so it is fenced five times in ten seconds at most. A broker that registered anew, or was
+//! forgotten by a new controller, begins without a record, as before: its epoch or its judge is another.
 
 use super::leader_watch::Suspicion;
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
@@ -58,6 +74,8 @@ pub struct FailureWatcherConfig {
     pub propose_again_after_max: Duration,
     /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
     pub refence_after: Duration,
+    /// Who was silent for so long after the verdict was really away.
+    pub really_away: Duration,
 }
 
 impl Default for FailureWatcherConfig {
@@ -69,6 +87,7 @@ impl Default for FailureWatcherConfig {
             propose_again_after: Duration::from_millis(50),
             propose_again_after_max: Duration::from_secs(1),
             refence_after: Duration::from_secs(10),
+            really_away: Duration::from_secs(1),
         }
     }
 }
@@ -83,8 +102,15 @@ pub enum Evidence {
         /// Which start of its process had opened it, or had been dialled.
         incarnation: IncarnationId,
     },
-    /// Gossip holds that life of the node suspect or down.
+    /// Gossip suspects that life of the node.
     GossipSuspects {
+        /// Which broker.
+        id: NodeId,
+        /// Which start of its process.
+        incarnation: IncarnationId,
+    },
+    /// Gossip holds that life of the node down: it did not refute in time.
+    GossipHoldsDown {
         /// Which broker.
         id: NodeId,
         /// Which start of its process.
@@ -166,10 +192,20 @@ struct Watched {
     case: Option<Case>,
     /// Whether it was silent when last looked at.
     silent: bool,
-    fenced_for_silence: Option<Duration>,
+    /// Whether gossip holds it down, and nothing has been heard of it since.
+    witnessed: bool,
+    fenced_for_silence: Option<Absence>,
     proposal: Proposal,
     /// From the next answer to the next proposal.
     pause: Duration,
+}
+
+/// What became of a broker that was found silent.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    convicted: Duration,
+    /// Its first word after that.
+    back: Option<Duration>,
 }
 
 /// Watches the brokers for one active controller.
@@ -214,6 +250,7 @@ impl FailureWatcher {
                 connection_closed: false,
                 case: None,
                 silent: false,
+                witnessed: false,
                 fenced_for_silence: None,
                 proposal: Proposal::From(now),
                 pause: self.config.propose_again_after,
@@ -252,6 +289,7 @@ impl FailureWatcher {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch) {
             watched.last_heartbeat = now;
             watched.connection_closed = false;
+            watched.spoke(now);
             if watched.case.take().is_some() {
                 self.findings.note(id, epoch, Finding::Acquitted);
             }
@@ -270,7 +308,9 @@ impl FailureWatcher {
     pub fn on_evidence(&mut self, evidence: Evidence, now: Duration) -> Vec<Verdict> {
         let (id, ours) = match evidence {
             Evidence::PingRefused { id, epoch } => (id, self.brokers.get(&id).is_some_and(|w| w.epoch == epoch)),
-            Evidence::ConnectionClosed { id, incarnation } | Evidence::GossipSuspects { id, incarnation } => {
+            Evidence::ConnectionClosed { id, incarnation }
+            | Evidence::GossipSuspects { id, incarnation }
+            | Evidence::GossipHoldsDown { id, incarnation } => {
                 (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
             }
             Evidence::PingAnswered { id, .. } | Evidence::WasDeposed { id } => (id, true),
@@ -290,7 +330,8 @@ impl FailureWatcher {
                 }
                 open_case(watched, now);
             }
-            Evidence::GossipSuspects { .. } => {
+            Evidence::GossipSuspects { .. } | Evidence::GossipHoldsDown { .. } => {
+                watched.witnessed |= matches!(evidence, Evidence::GossipHoldsDown { .. });
                 open_case(watched, now);
                 self.findings.note(id, watched.epoch, Finding::SuspectedByGossip);
             }
@@ -312,6 +353,7 @@ impl FailureWatcher {
                 }
             }
             Evidence::PingAnswered { .. } => {
+                watched.spoke(now);
                 if watched.case.take().is_some() {
                     self.findings.note(id, watched.epoch, Finding::Acquitted);
                 }
@@ -370,7 +412,7 @@ impl FailureWatcher {
 
     /// A case nobody answered.
     fn judge_silence(&mut self, id: NodeId, now: Duration, silence: Duration, lonely: bool) -> Option<Verdict> {
-        let refence_after = self.config.refence_after;
+        let FailureWatcherConfig { refence_after, really_away, .. } = self.config;
         let watched = self.brokers.get_mut(&id)?;
         watched.case = None;
         if now.saturating_sub(watched.last_heartbeat) <= silence {
@@ -380,12 +422,13 @@ impl FailureWatcher {
             self.findings.note(id, watched.epoch, Finding::HeldBackLonely);
             return None;
         }
-        let recently = |at: Duration| now.saturating_sub(at) < refence_after;
-        if watched.fenced_for_silence.is_some_and(recently) {
+        let recently = |absence: Absence| now.saturating_sub(absence.convicted) < refence_after;
+        let again = watched.fenced_for_silence.filter(|absence| recently(*absence));
+        if again.is_some_and(|absence| !(watched.witnessed && absence.was_real(really_away))) {
             self.findings.note(id, watched.epoch, Finding::HeldBackAgain);
             return None;
         }
-        watched.fenced_for_silence = Some(now);
+        watched.fenced_for_silence = Some(Absence { convicted: now, back: None });
         Some(convict(id, watched, Conviction::SilentAndPingsUnanswered))
     }
 
@@ -405,6 +448,19 @@ impl FailureWatcher {
 impl Watched {
     fn may_be_convicted(&self, now: Duration) -> bool {
         matches!(self.proposal, Proposal::From(from) if now >= from)
+    }
+
+    fn spoke(&mut self, now: Duration) {
+        self.witnessed = false;
+        if let Some(absence) = &mut self.fenced_for_silence {
+            absence.back.get_or_insert(now);
+        }
+    }
+}
+
+impl Absence {
+    fn was_real(&self, really_away: Duration) -> bool {
+        self.back.is_some_and(|back| back.saturating_sub(self.convicted) >= really_away)
     }
 }
 
@@ -697,15 +753,51 @@ mod tests {
         assert_eq!(fences(&run(&mut w, 60_000, 60_300, 3, &[])), []);
     }
 
-    #[test]
-    fn a_flapping_broker_is_fenced_for_silence_once_in_ten_seconds() {
+    /// Node 2 of three is fenced for silence at about 700 ms, and speaks again at `back`.
+    fn fenced_once(back: u64) -> FailureWatcher {
         let mut w = watcher(3);
         assert_eq!(fences(&run(&mut w, 0, 900, 3, &[2])), [NodeId(2)]);
         w.on_cluster(&cluster(1..=3, &[2]), ms(900));
-        w.on_cluster(&cluster(1..=3, &[]), ms(1000));
+        run(&mut w, 900, back, 3, &[2]);
+        run(&mut w, back, back + 200, 3, &[]);
+        w.on_cluster(&cluster(1..=3, &[]), ms(back + 200));
         w.take_findings();
-        assert_eq!(fences(&run(&mut w, 1000, 8000, 3, &[2])), [], "the session timeout decides");
+        w
+    }
+
+    fn down(w: &mut FailureWatcher, at: u64) {
+        w.on_evidence(Evidence::GossipHoldsDown { id: NodeId(2), incarnation: incarnation(2) }, ms(at));
+    }
+
+    #[test]
+    fn a_flapping_broker_is_fenced_for_silence_once_in_ten_seconds() {
+        // It answers late each time, and gossip is taken in by it, too.
+        let mut w = fenced_once(1000);
+        assert_eq!(fences(&run(&mut w, 1200, 1700, 3, &[2])), []);
+        down(&mut w, 1700);
+        assert_eq!(fences(&run(&mut w, 1700, 8000, 3, &[2])), [], "the session timeout decides");
         assert!(findings(&mut w).iter().any(|(_, finding, _)| *finding == Finding::HeldBackAgain));
         assert_eq!(fences(&run(&mut w, 8000, 12_000, 3, &[2])), [NodeId(2)]);
+    }
+
+    #[test]
+    fn a_broker_that_hung_twice_waited_for_its_session_the_second_time() {
+        let mut w = fenced_once(3000);
+        run(&mut w, 3200, 3600, 3, &[2]);
+        down(&mut w, 3600);
+        let verdicts = run(&mut w, 3600, 8000, 3, &[2]);
+        assert_eq!(fences(&verdicts), [NodeId(2)]);
+        assert!(verdicts.last().is_some_and(|(at, _)| *at < 4200), "{verdicts:?}");
+    }
+
+    #[test]
+    fn nobody_is_fenced_for_silence_again_without_a_witness() {
+        let mut w = fenced_once(3000);
+        assert_eq!(fences(&run(&mut w, 3200, 8000, 3, &[2])), [], "this controller alone hears nothing of it");
+        // Gossip had held it down, and then it spoke.
+        let mut w = fenced_once(3000);
+        down(&mut w, 3200);
+        w.on_heartbeat(NodeId(2), BrokerEpoch(2), ms(3210));
+        assert_eq!(fences(&run(&mut w, 3220, 8000, 3, &[2])), []);
     }
 }
