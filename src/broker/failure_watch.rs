@@ -12,7 +12,7 @@
 //! before each verdict: at most one submission for each of these, however much there was to see. The active controller also counts what happens in the cluster
 //! (`rookery_cluster_events_total`); the sum over all nodes is the cluster's.
 
-use super::Departures;
+use super::{Departures, MetadataQuorum};
 use crate::gossip::{GossipEvent, Liveness};
 use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool, ProbeOutcome};
 use parking_lot::Mutex;
@@ -21,7 +21,6 @@ use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, Failur
 use rookery_raft::controller::leader_watch::{Followed, LeaderWatch};
 use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::EventsImage;
-use rookery_raft::quorum::MetadataQuorum;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

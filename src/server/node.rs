@@ -13,7 +13,8 @@ use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
     Broker, ControllerCandidates, ControllerChannel, Departures, FailureWatch, Lifecycle, LifecycleConfig,
-    LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane, Registration,
+    LocalMetadata, Metadata, MetadataCell, MetadataObserver, MetadataQuorum, ProducerIds, QuorumAdmin, QuorumLane,
+    Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -35,10 +36,7 @@ use rookery_raft::controller::{Controller, ControllerConfig, RegisterBrokerReque
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::image::{MetadataImage, config_def};
-use rookery_raft::quorum::{
-    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
-    SnapshotFiles,
-};
+use rookery_raft::quorum::{ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError, SnapshotFiles};
 use rookery_raft::record::{
     Address, ConfigResourceType, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
 };

@@ -1,4 +1,4 @@
-//! tokio, without the randomness that a simulation cannot replace. In test builds this stands where the shipped runtime does.
+//! tokio, without the randomness that a simulation cannot replace. A simulation names it where everybody else has [`TokioRuntime`](super::TokioRuntime).
 //!
 //! The seed belongs to the thread, not to a task: whatever asks for randomness on the thread of a simulation gets the next number
 //! of the one sequence, wherever it was spawned. And whoever waits for one watch channel is woken in the order in which it began to wait:
@@ -39,9 +39,9 @@ pub fn seed_thread(seed: Option<u64>) {
 
 /// The runtime of the shipped quorum, but for its randomness.
 #[derive(Debug)]
-pub struct TokioRuntime(Shipped);
+pub struct SeededRuntime(Shipped);
 
-impl AsyncRuntime for TokioRuntime {
+impl AsyncRuntime for SeededRuntime {
     type JoinError = <Shipped as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <Shipped as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <Shipped as AsyncRuntime>::Sleep;
@@ -254,6 +254,6 @@ mod tests {
 
     #[test]
     fn it_is_a_runtime_as_openraft_wants_one() {
-        openraft_rt::testing::Suite::<TokioRuntime>::test_all();
+        openraft_rt::testing::Suite::<SeededRuntime>::test_all();
     }
 }

@@ -1,7 +1,7 @@
 //! Whole quorums on one thread: virtual time, seeded randomness, a network and disks in memory, the shipped code.
 
 use super::codec::Encode as _;
-use super::seeded_runtime::{seed_thread, wake_late};
+use super::seeded_runtime::{SeededRuntime, seed_thread, wake_late};
 use super::types::Decision;
 use super::wire::{Envelope, Reply, Request};
 use super::*;
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
-type Rt = DeterministicRng<TokioRuntime>;
+type Rt = DeterministicRng<SeededRuntime>;
 type Voter = MetadataQuorum<Rt>;
 
 /// Virtual time a condition may take: far above every timeout, so that only what never happens fails.
