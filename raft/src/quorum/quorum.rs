@@ -51,6 +51,7 @@ use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,6 +59,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+/// A leader that has said nothing for so long is out of sight: longer than any election takes.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(2);
 /// A new voter must have caught up within this time.
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// Between two looks at the disk.
@@ -223,6 +226,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         for task in tasks {
             let _ = task.await;
         }
+        run.service.snapshots.close::<Rt>().await;
         run.service.log.close().await;
     }
 
@@ -292,6 +296,19 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let run = self.run();
         let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
         run.service.heard().filter(|_| leads != Some(run.service.peers.me))
+    }
+
+    /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
+    pub fn controller_in_sight(&self) -> Option<NodeId> {
+        let leadership = self.inner.surroundings.leadership.borrow().clone();
+        let run = self.run();
+        let leader = leadership.leader?.id;
+        let in_sight = if leader == run.service.peers.me {
+            leadership.active
+        } else {
+            run.service.heard().is_some_and(|(id, ago)| id == leader.node_id && ago < OUT_OF_SIGHT)
+        };
+        in_sight.then_some(leader.node_id)
     }
 
     /// Why Raft has stopped on this node, if it has: a failed disk, or an entry that cannot be applied.
@@ -452,8 +469,11 @@ impl<Rt: AsyncRuntime> Run<Rt> {
         let disk = DiskFailure::default();
         let (log, saved) = LogStore::<Rt>::open(storage, config.execution, disk.clone()).await?;
         let standing = standing(&saved)?;
-        let held = Snapshots::open(snapshots.clone(), config.execution, disk.clone())
-            .map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let held = Snapshots::open(snapshots.clone(), config.execution, disk.clone()).map_err(|e| match e.kind() {
+            // Trying again does not mend it.
+            io::ErrorKind::InvalidData => QuorumStorageError::Corrupt(e.to_string()).into(),
+            _ => QuorumError::Snapshot(e.to_string()),
+        })?;
         let peers = Arc::new(Peers {
             me: config.me,
             transport: transport.clone(),

@@ -70,7 +70,8 @@ impl Weather {
             let (from, to) = (from.as_micros() as u64, to.as_micros() as u64);
             Duration::from_micros(Rt::thread_rng().random_range(from..=to))
         };
-        Rt::sleep(between(self.one_way.0, self.one_way.1) + between(Duration::ZERO, self.late)).await;
+        // Not the runtime's own, which is late besides.
+        tokio::time::sleep(between(self.one_way.0, self.one_way.1) + between(Duration::ZERO, self.late)).await;
     }
 }
 
@@ -794,6 +795,9 @@ fn an_isolated_leader_took_its_office_again_and_again() {
         assert_eq!(warnings.load(Ordering::Relaxed), 1, "the lease was lost once");
         let outcome = cluster.voter(old).submit(set(3)).await;
         assert!(matches!(outcome, Err(QuorumError::NotController(_))), "{outcome:?}");
+        assert_eq!(cluster.voter(old).controller_in_sight(), None);
+        let follower = cluster.voter((1..=3).find(|i| ![old, new].contains(i)).expect("the third"));
+        assert_eq!(follower.controller_in_sight(), Some(NodeId(new)));
         cluster.mend();
         cluster.voter(new).submit(set(2)).await.expect("the majority goes on");
         cluster.agree(2).await;
@@ -818,6 +822,41 @@ fn a_request_that_came_after_the_lease_had_run_out_waited_for_the_batch_before_i
         let behind = Rt::timeout(Duration::from_secs(2), voter.submit(set(3))).await;
         assert!(matches!(behind, Ok(Err(QuorumError::NotController(_)))), "{behind:?}");
         drop(open);
+    });
+}
+
+#[test]
+fn a_voter_without_a_majority_still_named_the_last_controller() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let leader = cluster.active().await;
+        let follower = leader % 3 + 1;
+        cluster.until("it knows", || cluster.voter(follower).controller_in_sight()).await;
+        cluster.cut_off(follower);
+        cluster.until("it says so", || cluster.voter(follower).controller_in_sight().is_none().then_some(())).await;
+        assert_eq!(cluster.voter(leader).controller_in_sight(), Some(NodeId(leader)));
+    });
+}
+
+#[test]
+fn a_damaged_snapshot_was_opened_again_and_again() {
+    simulate(|| async {
+        let cluster = Cluster::formed_with(1, |config| config.snapshot_after = 5).await;
+        for value in 0..20 {
+            cluster.write(value).await;
+        }
+        let voter = cluster.voter(1);
+        cluster.until("a snapshot", || (voter.status().snapshot.0 > 0).then_some(())).await;
+        voter.stop().await;
+        let machine = &cluster.machines[&NodeId(1)];
+        let mut damaged = machine.snapshots.create().expect("creates");
+        damaged.write(b"RKSN\x01 and nothing of what belongs there").expect("writes");
+        machine.snapshots.promote(&damaged.finish().expect("finishes")).expect("promotes");
+        let controller = Controller::new(ControllerConfig::default(), [8; 32]);
+        let again = voter.reopen(Box::new(machine.disk.open()), controller).await;
+        assert!(matches!(again, Err(QuorumError::Storage(QuorumStorageError::Corrupt(_)))), "{again:?}");
     });
 }
 
