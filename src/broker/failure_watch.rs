@@ -128,7 +128,7 @@ impl FailureWatch {
                         return;
                     }
                     departures.borrow_and_update();
-                    self.on_departures()
+                    self.on_departures(&quorum)
                 }
                 event = gossip.recv(), if gossip_open => match event {
                     Some(event) => {
@@ -218,12 +218,18 @@ impl FailureWatch {
         let mut known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
         known.extend(fresh.tick(now));
         drop(watching);
-        known.into_iter().chain(self.on_departures()).collect()
+        known.into_iter().chain(self.on_departures(quorum)).collect()
     }
 
     /// Not one connection is left with some lives, and none ended with a goodbye: the kernel of a dead process closes them all.
-    fn on_departures(&self) -> Vec<Verdict> {
-        let lost = self.departures.lost();
+    fn on_departures(&self, quorum: &MetadataQuorum) -> Vec<Verdict> {
+        let (lost, image) = (self.departures.lost(), quorum.image());
+        if let Some((leader, _)) = quorum.leader_heard()
+            && let Some(broker) = image.cluster.broker(leader)
+            && lost.contains(&(leader, broker.record.incarnation))
+        {
+            quorum.leader_is_dead(leader);
+        }
         let closed = |(id, incarnation)| Evidence::ConnectionClosed { id, incarnation };
         self.with(|watcher, now| {
             lost.into_iter().map(closed).flat_map(|closed| watcher.on_evidence(closed, now)).collect()

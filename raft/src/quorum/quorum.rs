@@ -63,6 +63,8 @@ use tokio_util::sync::CancellationToken;
 const OUT_OF_SIGHT: Duration = Duration::from_secs(2);
 /// A new voter must have caught up within this time.
 const CATCH_UP: Duration = Duration::from_secs(60);
+/// Between two voters that stand for election in the place of a dead leader: enough for the first one to be elected.
+const STAGGER: Duration = Duration::from_millis(80);
 /// Between two looks at the disk.
 const DISK_CHECK: Duration = Duration::from_millis(50);
 
@@ -145,6 +147,8 @@ struct Run<Rt: AsyncRuntime> {
     disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
+    /// When this voter stands for election in the place of a dead leader; perhaps over.
+    stands_at: Mutex<Option<Rt::Instant>>,
 }
 
 /// Everything a voter is made of.
@@ -296,6 +300,45 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let run = self.run();
         let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
         run.service.heard().filter(|_| leads != Some(run.service.peers.me))
+    }
+
+    /// The leader's process is dead: its kernel has closed every connection with this node.
+    ///
+    /// This voter then stands for election once the lease that it has given is over, and does not wait for an election time-out on top, which is there for a leader
+    /// that is late. Voters do so one after the other, that they do not split the votes. Only a wish: if the leader speaks after all, nothing happens, and a
+    /// majority that hears it grants no pre-vote.
+    pub fn leader_is_dead(&self, leader: NodeId) {
+        let run = self.run();
+        let Leadership { term, voters, .. } = self.inner.surroundings.leadership.borrow().clone();
+        let Some((_, ago)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
+        let config = &self.inner.surroundings.config;
+        let lease = Lease::new(config).length;
+        let before = voters.iter().filter(|v| v.id.node_id < config.me.node_id && v.id.node_id != leader).count();
+        // Others may have heard it a heartbeat later.
+        let wait = lease.saturating_sub(ago) + config.heartbeat + STAGGER * u32::try_from(before).unwrap_or(u32::MAX);
+        let now = Rt::Instant::now();
+        {
+            let mut stands_at = run.stands_at.lock();
+            if stands_at.is_some_and(|at| now < at) {
+                return;
+            }
+            *stands_at = Some(now + wait);
+        }
+        let (this, stop) = (self.clone(), run.stop.clone());
+        let standing = async move {
+            Rt::sleep(wait).await;
+            let leadership = this.inner.surroundings.leadership.borrow().clone();
+            let silent = this.leader_heard().is_some_and(|(id, ago)| id == leader && ago > lease);
+            if silent && leadership.term == term {
+                tracing::info!(leader = leader.0, term, "the leader is dead: standing for election");
+                // A Raft that has ended says why itself.
+                let _ = this.run().service.raft.trigger().elect(true).await;
+            }
+            Ok(())
+        };
+        let standing = until::<Rt>(stop, standing);
+        let mut tasks = run.tasks.lock();
+        tasks.push(Rt::spawn(async move { drop(standing.await) }));
     }
 
     /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
@@ -535,7 +578,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), stands_at: Mutex::new(None) })
     }
 }
 
