@@ -1,8 +1,8 @@
 //! Mistakes built in on purpose, to see that the simulations would notice.
 //!
 //! Shipped code asks `planted!(Mistake)` at the very line that the mistake is about. In a shipped build that is the word
-//! `false`: the list, the question and the switch exist in tests and with the feature `testing` only. The switch belongs to the
-//! thread, because a simulated cluster runs on one: nothing has to be carried through the types, and tests beside each other do not meet.
+//! `false`: the list, the question and the switch exist in tests and with the feature `testing` only. (So in the binary that integration tests drive the question
+//! is there; the switch is a function that nothing in that binary calls.) The switch belongs to the thread, because a simulated cluster runs on one: nothing has to be carried through the types, and tests beside each other do not meet.
 
 /// `true` while the named [`Mistake`](crate::planted::Mistake) is planted on this thread.
 #[cfg(any(test, feature = "testing"))]

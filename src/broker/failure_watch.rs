@@ -1,26 +1,26 @@
 //! The failure watcher's hands: it pings, it proposes fences, it hears heartbeats.
 //!
 //! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
-//! it. It watches only while this node is the active controller: a new watch begins with each activation, because what
+//! it. It watches the brokers only while this node is the active controller: a new watch begins with each activation, because what
 //! an earlier one had heard is stale. What it begins with is known beforehand: the connections that have ended by then
 //! ([`Departures`]), whom gossip suspects, and who led the quorum before, whom the voters have waited for in vain if it did
-//! not hand its office over.
+//! not hand its office over. A node that is not active watches the leader that it follows ([`LeaderWatch`]).
 //!
-//! One lock protects the watcher; it is held for arithmetic only, never over a ping or a proposal.
+//! One lock protects both; it is held for arithmetic only, never over a ping or a proposal.
 //!
 //! What it saw is counted (`rookery_broker_failure_findings_total`) and handed to the controller for the event log, with each tick and
 //! before each verdict: at most one submission for each of these, however much there was to see. The active controller also counts what happens in the cluster
 //! (`rookery_cluster_events_total`); the sum over all nodes is the cluster's.
 
-use super::Departures;
-use crate::gossip::GossipEvent;
+use super::{Departures, MetadataQuorum};
+use crate::gossip::{GossipEvent, Liveness};
 use crate::peer::{ClosedReason, Direction, Lane, PeerError, PeerEvent, PeerPool, ProbeOutcome};
 use parking_lot::Mutex;
 use rookery_raft::controller::ControllerRequest;
 use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, FailureWatcherConfig, Verdict};
+use rookery_raft::controller::leader_watch::{Followed, LeaderWatch};
 use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::EventsImage;
-use rookery_raft::quorum::MetadataQuorum;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,26 +36,34 @@ const TICK: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ASK_AGAIN_MAX: u32 = 10;
 
-/// Watches brokers while this node is the active controller.
+/// Watches brokers while this node is the active controller, and the controller while it is not.
 pub struct FailureWatch {
     me: NodeId,
     config: FailureWatcherConfig,
     pool: PeerPool,
     departures: Arc<Departures>,
     began: Instant,
-    watcher: Mutex<Option<FailureWatcher>>,
+    watching: Mutex<Watching>,
+}
+
+struct Watching {
+    leader: LeaderWatch,
+    /// While this node is the active controller.
+    brokers: Option<FailureWatcher>,
 }
 
 impl FailureWatch {
     /// Watches nobody yet.
     pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool, departures: Arc<Departures>) -> Arc<Self> {
         let config = FailureWatcherConfig { heartbeat_interval, ..Default::default() };
-        Arc::new(Self { me, config, pool, departures, began: Instant::now(), watcher: Mutex::new(None) })
+        let leader = LeaderWatch::new(config.clone(), Duration::ZERO);
+        let watching = Mutex::new(Watching { leader, brokers: None });
+        Arc::new(Self { me, config, pool, departures, began: Instant::now(), watching })
     }
 
     /// A broker's heartbeat was accepted.
     pub fn heard(&self, id: NodeId, epoch: BrokerEpoch) {
-        if let Some(watcher) = self.watcher.lock().as_mut() {
+        if let Some(watcher) = &mut self.watching.lock().brokers {
             watcher.on_heartbeat(id, epoch, self.began.elapsed());
         }
     }
@@ -82,7 +90,7 @@ impl FailureWatch {
                 biased;
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {
-                    let verdicts = self.with(|watcher, now| watcher.tick(now));
+                    let verdicts = self.tick(&quorum);
                     self.tell_findings(&quorum);
                     verdicts
                 }
@@ -120,7 +128,7 @@ impl FailureWatch {
                         return;
                     }
                     departures.borrow_and_update();
-                    self.on_departures()
+                    self.on_departures(&quorum)
                 }
                 event = gossip.recv(), if gossip_open => match event {
                     Some(event) => {
@@ -138,11 +146,38 @@ impl FailureWatch {
 
     fn with(&self, act: impl FnOnce(&mut FailureWatcher, Duration) -> Vec<Verdict>) -> Vec<Verdict> {
         let now = self.began.elapsed();
-        self.watcher.lock().as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+        self.watching.lock().brokers.as_mut().map_or_else(Vec::new, |watcher| act(watcher, now))
+    }
+
+    fn tick(&self, quorum: &MetadataQuorum) -> Vec<Verdict> {
+        let (heard, image) = (quorum.leader_heard(), quorum.image());
+        let now = self.began.elapsed();
+        let mut watching = self.watching.lock();
+        if let Some(watcher) = &mut watching.brokers {
+            return watcher.tick(now);
+        }
+        let followed = heard.and_then(|(id, ago)| {
+            let broker = image.cluster.broker(id)?;
+            Some(Followed { id, epoch: broker.epoch(), heard: now.saturating_sub(ago) })
+        });
+        watching.leader.tick(followed, now).into_iter().collect()
+    }
+
+    /// How a ping went.
+    fn on_ping(&self, evidence: Evidence) -> Vec<Verdict> {
+        let now = self.began.elapsed();
+        let mut watching = self.watching.lock();
+        match &mut watching.brokers {
+            Some(watcher) => watcher.on_evidence(evidence, now),
+            None => {
+                watching.leader.on_evidence(evidence, now);
+                Vec::new()
+            }
+        }
     }
 
     fn tell_findings(&self, quorum: &MetadataQuorum) {
-        let findings = self.watcher.lock().as_mut().map(FailureWatcher::take_findings).unwrap_or_default();
+        let findings = self.watching.lock().brokers.as_mut().map(FailureWatcher::take_findings).unwrap_or_default();
         for seen in &findings {
             let count = u64::from(seen.count);
             metrics::counter!("rookery_broker_failure_findings_total", "finding" => seen.finding.name())
@@ -156,7 +191,7 @@ impl FailureWatch {
     /// Every node has the same events; the one that decides counts them.
     fn count_events(&self, events: &EventsImage, counted: &mut u64) {
         let before = std::mem::replace(counted, events.next_number());
-        if self.watcher.lock().is_none() {
+        if self.watching.lock().brokers.is_none() {
             return;
         }
         for (_, event) in events.range(before..) {
@@ -165,25 +200,36 @@ impl FailureWatch {
     }
 
     fn follow_leadership(&self, active: bool, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
-        let mut watcher = self.watcher.lock();
+        let mut watching = self.watching.lock();
         if !active {
-            *watcher = None;
+            watching.brokers = None;
             return Vec::new();
         }
-        if watcher.is_some() {
+        if watching.brokers.is_some() {
             return Vec::new();
         }
         let now = self.began.elapsed();
-        let fresh = watcher.insert(FailureWatcher::new(self.config.clone(), self.me, now));
+        let suspicion = watching.leader.take();
+        let fresh = watching.brokers.insert(FailureWatcher::new(self.config.clone(), self.me, now));
         fresh.on_cluster(&quorum.image().cluster, now);
-        let known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
-        drop(watcher);
-        known.into_iter().chain(self.on_departures()).collect()
+        if let Some(suspicion) = suspicion {
+            fresh.take_over(suspicion);
+        }
+        let mut known: Vec<_> = before.evidence().flat_map(|evidence| fresh.on_evidence(evidence, now)).collect();
+        known.extend(fresh.tick(now));
+        drop(watching);
+        known.into_iter().chain(self.on_departures(quorum)).collect()
     }
 
     /// Not one connection is left with some lives, and none ended with a goodbye: the kernel of a dead process closes them all.
-    fn on_departures(&self) -> Vec<Verdict> {
-        let lost = self.departures.lost();
+    fn on_departures(&self, quorum: &MetadataQuorum) -> Vec<Verdict> {
+        let (lost, image) = (self.departures.lost(), quorum.image());
+        if let Some((leader, _)) = quorum.leader_heard()
+            && let Some(broker) = image.cluster.broker(leader)
+            && lost.contains(&(leader, broker.record.incarnation))
+        {
+            quorum.leader_is_dead(leader);
+        }
         let closed = |(id, incarnation)| Evidence::ConnectionClosed { id, incarnation };
         self.with(|watcher, now| {
             lost.into_iter().map(closed).flat_map(|closed| watcher.on_evidence(closed, now)).collect()
@@ -194,7 +240,7 @@ impl FailureWatch {
         if !event.liveness.is_accusation() {
             return Vec::new();
         }
-        let evidence = Evidence::GossipSuspects { id: event.node_id, incarnation: event.incarnation };
+        let evidence = accusation(event.node_id, event.incarnation, event.liveness);
         self.with(|watcher, now| watcher.on_evidence(evidence, now))
     }
 
@@ -223,7 +269,7 @@ impl FailureWatch {
                         _ => None,
                     };
                     let Some(evidence) = evidence else { return };
-                    for verdict in this.with(|watcher, now| watcher.on_evidence(evidence, now)) {
+                    for verdict in this.on_ping(evidence) {
                         this.carry_out(verdict, &quorum);
                     }
                 });
@@ -247,26 +293,33 @@ impl FailureWatch {
     }
 }
 
+fn accusation(id: NodeId, incarnation: IncarnationId, liveness: Liveness) -> Evidence {
+    match liveness {
+        Liveness::Down => Evidence::GossipHoldsDown { id, incarnation },
+        _ => Evidence::GossipSuspects { id, incarnation },
+    }
+}
+
 /// What is known on the day this node becomes the active controller.
 #[derive(Default)]
 struct Before {
     /// Which other node led the quorum last.
     leader: Option<NodeId>,
-    /// Whom gossip accuses.
-    suspects: BTreeMap<NodeId, IncarnationId>,
+    /// Whom gossip accuses, and of what.
+    suspects: BTreeMap<NodeId, (IncarnationId, Liveness)>,
 }
 
 impl Before {
     fn take_in(&mut self, event: &GossipEvent) {
         if event.liveness.is_accusation() {
-            self.suspects.insert(event.node_id, event.incarnation);
+            self.suspects.insert(event.node_id, (event.incarnation, event.liveness));
         } else {
             self.suspects.remove(&event.node_id);
         }
     }
 
     fn evidence(&self) -> impl Iterator<Item = Evidence> + '_ {
-        let suspects = self.suspects.iter().map(|(id, life)| Evidence::GossipSuspects { id: *id, incarnation: *life });
+        let suspects = self.suspects.iter().map(|(id, (life, liveness))| accusation(*id, *life, *liveness));
         self.leader.map(|id| Evidence::WasDeposed { id }).into_iter().chain(suspects)
     }
 }

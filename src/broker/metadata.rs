@@ -9,11 +9,24 @@ use futures_util::future::{BoxFuture, pending, ready};
 use rookery_raft::controller::{ControllerError, ControllerRequest, ControllerResponse};
 use rookery_raft::ids::{ClusterId, MetadataOffset, NodeId};
 use rookery_raft::image::MetadataImage;
-use rookery_raft::quorum::{Leadership, MetadataObserver, MetadataQuorum, QuorumError};
+use rookery_raft::quorum::{Leadership, QuorumError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// What the quorum runs on: tokio, and in this package's simulations its twin from a seed. Not so in the library that the binary and the integration
+/// tests have: what they drive is what ships.
+#[cfg(not(test))]
+type Runtime = rookery_raft::quorum::TokioRuntime;
+#[cfg(test)]
+type Runtime = rookery_raft::quorum::seeded_runtime::SeededRuntime;
+
+/// A voter's handle.
+pub type MetadataQuorum = rookery_raft::quorum::MetadataQuorum<Runtime>;
+
+/// The handle of a node that has no vote.
+pub type MetadataObserver = rookery_raft::quorum::MetadataObserver<Runtime>;
 
 /// How this node takes part.
 pub enum LocalMetadata {

@@ -28,7 +28,7 @@ pub use channel::{ChannelError, ControllerChannel};
 pub use departures::Departures;
 pub use failure_watch::FailureWatch;
 pub use lifecycle::{BrokerHooks, BrokerState, Lifecycle, LifecycleConfig, Registration, RegistrationRefused};
-pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell};
+pub use metadata::{ControllerCandidates, LocalMetadata, MetadataCell, MetadataObserver, MetadataQuorum};
 pub use producer_ids::ProducerIds;
 pub use quorum_admin::{
     KIND_REPLACE_VOTER, KIND_TRANSFER_CONTROLLER, QuorumAdmin, QuorumChangeError, Replaced, VoterState,

@@ -1,11 +1,11 @@
 //! How the quorum's voters are, and the changes of them that an operator asks for, carried to the active controller.
 
-use super::{LocalMetadata, Metadata, MetadataCell};
+use super::{LocalMetadata, Metadata, MetadataCell, MetadataQuorum};
 use crate::peer::{Lane, PeerError, PeerIdentity, PeerPool, PeerService, ServiceFuture};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rookery_raft::ids::{NodeId, QuorumNodeId};
-use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumNode, Report, Standing};
+use rookery_raft::quorum::{QuorumError, QuorumNode, Report, Standing};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};

@@ -137,13 +137,13 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("quorum.heartbeat.interval.ms", "40", "heartbeat of the metadata quorum's leader, in milliseconds"),
     setting(
         "quorum.election.timeout.min.ms",
-        "100",
-        "shortest election time-out of the metadata quorum, in milliseconds",
+        "250",
+        "shortest election time-out of the metadata quorum, and within what time voters answer, in milliseconds",
     ),
     setting(
         "quorum.election.timeout.max.ms",
-        "200",
-        "longest election time-out of the metadata quorum, in milliseconds",
+        "350",
+        "longest election time-out of the metadata quorum, and its leader's lease, in milliseconds",
     ),
     setting("gossip.enable", "true", "detect failures by gossip; without it detection waits for heartbeats"),
     setting("gossip.profile", "lan", "`lan` (probe 200 ms, suspect 300 ms) or `fast` (100, 200)"),

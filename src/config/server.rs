@@ -508,7 +508,7 @@ mod tests {
             (&[("leader.imbalance.check.interval.seconds", "0")], "from 1 to 86400"),
             (&[("min.insync.replicas", "many")], "not a 32-bit integer"),
             (&[("num.partitions", "many")], "whole number"),
-            (&[("quorum.heartbeat.interval.ms", "90")], "time-outs must grow"),
+            (&[("quorum.heartbeat.interval.ms", "130")], "time-outs must grow"),
             (&[("broker.session.timeout.ms", "200")], "three times"),
             (&[("peer.listener", "0.0.0.0:9192")], "advertised.peer.listener"),
             (&[("group.min.session.timeout.ms", "2000000")], "is above group.max.session.timeout.ms"),

@@ -13,7 +13,8 @@ use super::vital::Vital;
 use super::{LatePublishers, NodeClock};
 use crate::broker::{
     Broker, ControllerCandidates, ControllerChannel, Departures, FailureWatch, Lifecycle, LifecycleConfig,
-    LocalMetadata, Metadata, MetadataCell, ProducerIds, QuorumAdmin, QuorumLane, Registration,
+    LocalMetadata, Metadata, MetadataCell, MetadataObserver, MetadataQuorum, ProducerIds, QuorumAdmin, QuorumLane,
+    Registration,
 };
 use crate::config::ServerConfig;
 use crate::config::listeners::HostPort;
@@ -36,8 +37,7 @@ use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::image::{MetadataImage, config_def};
 use rookery_raft::quorum::{
-    MetadataObserver, MetadataQuorum, ObserverConfig, QuorumConfig, QuorumNode, QuorumParts, QuorumStorageError,
-    SnapshotFiles,
+    ObserverConfig, QuorumConfig, QuorumError, QuorumNode, QuorumParts, QuorumStorageError, SnapshotFiles,
 };
 use rookery_raft::record::{
     Address, ConfigResourceType, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
@@ -722,7 +722,10 @@ impl OpenMetadata<'_> {
             publishers: self.all_publishers(),
             controller: Controller::new(self.controller(), rand::random()),
         };
-        MetadataQuorum::start(parts).await.map_err(|e| StartError::Metadata(e.to_string()))
+        MetadataQuorum::start(parts).await.map_err(|error| match error {
+            QuorumError::Storage(error) => cannot_open(self.directory, self.me.node_id, &error),
+            other => StartError::Metadata(other.to_string()),
+        })
     }
 
     fn observer(&self) -> Result<MetadataObserver, StartError> {
@@ -748,25 +751,28 @@ async fn open_quorum_log(
     let mut steps = Steps::default();
     loop {
         let opened = tokio::task::block_in_place(|| QuorumLog::open(directory, MARK_INTERVAL));
-        let path = directory.path();
-        let why = match opened {
+        match opened {
             Ok(log) => {
                 obstacle.send_replace(None);
                 return Ok(log);
             }
             Err(QuorumStorageError::DiskFull(why)) => {
-                wait_for_room(&path.join("quorum"), &why, space, obstacle, &mut steps).await;
-                continue;
+                wait_for_room(&directory.path().join("quorum"), &why, space, obstacle, &mut steps).await;
             }
-            Err(error @ (QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_))) => format!(
-                "{}: {error}; restore the disk, or, where other voters are left, move the directory away: \
-                 node {me} then starts without a vote until `rookery quorum replace {me}`",
-                path.display()
-            ),
-            Err(error) => format!("{}: {error}", path.display()),
-        };
-        return Err(StartError::Metadata(why));
+            Err(error) => return Err(cannot_open(directory, me, &error)),
+        }
     }
+}
+
+fn cannot_open(directory: &DataDirectory, me: NodeId, error: &QuorumStorageError) -> StartError {
+    let path = directory.path().display();
+    StartError::Metadata(match error {
+        QuorumStorageError::Lost(_) | QuorumStorageError::Corrupt(_) => format!(
+            "{path}: {error}; restore the disk, or, where other voters are left, move the directory away: \
+             node {me} then starts without a vote until `rookery quorum replace {me}`"
+        ),
+        _ => format!("{path}: {error}"),
+    })
 }
 
 /// A store did not open because its disk is full, even with the space of the reserve: somebody has to make room. The process waits for

@@ -17,9 +17,10 @@
 //! One task per node; it alone stops and reopens the quorum while the node runs.
 
 use super::room::{Room, Steps, until_there_is_room};
+use crate::broker::MetadataQuorum;
 use crate::storage::{QuorumLog, SyncedCommit};
 use rookery_raft::controller::{Controller, ControllerConfig};
-use rookery_raft::quorum::{MetadataQuorum, QuorumError, QuorumStorageError};
+use rookery_raft::quorum::{QuorumError, QuorumStorageError};
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -70,7 +70,12 @@ impl View {
         };
         let voter_states =
             voters.into_iter().map(|(id, state)| VoterSummary { node_id: id.0, state: name(state) }).collect();
-        let controller = self.metadata.controller().map(|id| ControllerSummary { node_id: id.0 });
+        // Whom a voter asks it may know from before it lost the majority.
+        let in_sight = match self.metadata.get() {
+            Some(LocalMetadata::Voter { quorum, .. }) if quorum.no_vote().is_none() => quorum.controller_in_sight(),
+            _ => self.metadata.controller(),
+        };
+        let controller = in_sight.map(|id| ControllerSummary { node_id: id.0 });
         let applied_index = self.metadata.image().offset.0;
         match self.metadata.get() {
             Some(LocalMetadata::Voter { quorum, .. }) => {

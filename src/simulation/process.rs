@@ -5,7 +5,7 @@
 use super::network::{Arrived, Outbox, Sent, SimulatedCarrier, SimulatedSocket, address};
 use crate::broker::{
     ControllerCandidates, ControllerChannel, Departures, FailureWatch, Lifecycle, LifecycleConfig, LocalMetadata,
-    Metadata, MetadataCell, QuorumAdmin, QuorumLane, Registration,
+    Metadata, MetadataCell, MetadataQuorum, QuorumAdmin, QuorumLane, Registration,
 };
 use crate::gossip::{Gossip, GossipConfig, GossipEvent, GossipIdentity, GossipProfile};
 use crate::peer::{AddressBook, LocalIdentity, PeerEvents, PeerIdentity, PeerPool, PeerServices};
@@ -22,9 +22,7 @@ use rookery_raft::controller::{Controller, ControllerConfig, DiskSpace, Register
 use rookery_raft::delta::MetadataPublisher;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, NodeId, QuorumNodeId};
 use rookery_raft::image::topic_configs::TopicConfigs;
-use rookery_raft::quorum::{
-    MemoryDisk, MemorySnapshots, MetadataQuorum, QuorumConfig, QuorumNode, QuorumParts, StorageExecution,
-};
+use rookery_raft::quorum::{MemoryDisk, MemorySnapshots, QuorumConfig, QuorumNode, QuorumParts, StorageExecution};
 use rookery_raft::record::{
     Address, FeatureRange, Listener, METADATA_VERSION_FEATURE, MetadataVersion, SecurityProtocol,
 };

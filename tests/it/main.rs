@@ -56,3 +56,11 @@ mod storage_kill;
 mod unclean;
 #[cfg(feature = "rocksdb")]
 mod without_gossip;
+
+/// The binary has the same library as this test. Dev-dependencies had put the simulations' runtime into both.
+#[test]
+fn the_binary_that_is_tested_had_another_runtime_than_the_one_that_ships() {
+    let shipped = std::any::type_name::<rookery_raft::quorum::MetadataQuorum<rookery_raft::quorum::TokioRuntime>>();
+    assert_eq!(std::any::type_name::<rookery::broker::MetadataQuorum>(), shipped);
+    assert!(shipped.contains("openraft_rt_tokio"), "{shipped}");
+}

@@ -20,7 +20,7 @@
 //! A refused ping says that nobody listens where the broker registered, but a firewall between the two can say the same.
 //! So it takes a second, independent sign: the last connection with that process ended without a word, or three heartbeats that
 //! did not come. The last open connection with that life counts, of whatever lane, and one that ended before this node became the active controller: that is all
-//! a new controller has on its predecessor, which never sent it a heartbeat. A broker that has not yet found the new
+//! a new controller has on its predecessor, which never sent it a heartbeat. What it has gathered against it as a voter it takes over ([`super::leader_watch`]). A broker that has not yet found the new
 //! controller is silent too, but it answers pings; one that restarts refuses them, and then the life that is fenced is over.
 //!
 //! # Guards
@@ -34,8 +34,25 @@
 //!   The same life is not convicted again before the proposal was answered, nor soon after the answer: 50 ms, then twice as long each
 //!   time, up to a second.
 //! - **Once in ten seconds**: a broker fenced for silence that came back in the same epoch was not dead. It is not
-//!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time.
+//!   fenced for silence again within ten seconds; flapping must not cost a fail-over each time. Unless it was **really away** and
+//!   there is a **witness** (below).
+//!
+//! # Who may be fenced for silence again
+//!
+//! The guard is for a broker that answers late: one whose machine stalls for a moment more than the 0.7 s that convict, again and again. Each of these
+//! verdicts was wrong by the time it was written, and costs more than it saves. It is no help against a broker that hangs, goes on, and hangs again: that verdict was right, and
+//! the guard left its partitions without a leader until the session ended, up to three seconds. Two things together tell the one from the other:
+//!
+//! - It was really away: after the verdict it was silent for another second at least, longer than a late answer takes to arrive. Silence that long is a
+//!   fault by what this cluster promises, whatever its cause, and so is the next.
+//! - A witness: gossip holds that same life down. Gossip has paths of its own (datagrams, and others who ask in this node's place), and its own guard against a
+//!   node that is slow itself; it takes its accusation back when the accused refutes it. So neither a controller that is cut off from one broker nor one that lags
+//!   repeats its mistake within ten seconds.
+//!
+//! Such a broker was silent for 1.7 s and more each time, so it is fenced five times in ten seconds at most. A broker that registered anew, or was
+//! forgotten by a new controller, begins without a record, as before: its epoch or its judge is another.
 
+use super::leader_watch::Suspicion;
 use crate::ids::{BrokerEpoch, IncarnationId, NodeId};
 use crate::image::ClusterImage;
 use crate::record::{Conviction, Finding, Observation};
@@ -57,6 +74,8 @@ pub struct FailureWatcherConfig {
     pub propose_again_after_max: Duration,
     /// How long a broker fenced for silence is safe from being fenced for silence again in the same epoch.
     pub refence_after: Duration,
+    /// Who was silent for so long after the verdict was really away.
+    pub really_away: Duration,
 }
 
 impl Default for FailureWatcherConfig {
@@ -68,6 +87,7 @@ impl Default for FailureWatcherConfig {
             propose_again_after: Duration::from_millis(50),
             propose_again_after_max: Duration::from_secs(1),
             refence_after: Duration::from_secs(10),
+            really_away: Duration::from_secs(1),
         }
     }
 }
@@ -82,8 +102,15 @@ pub enum Evidence {
         /// Which start of its process had opened it, or had been dialled.
         incarnation: IncarnationId,
     },
-    /// Gossip holds that life of the node suspect or down.
+    /// Gossip suspects that life of the node.
     GossipSuspects {
+        /// Which broker.
+        id: NodeId,
+        /// Which start of its process.
+        incarnation: IncarnationId,
+    },
+    /// Gossip holds that life of the node down: it did not refute in time.
+    GossipHoldsDown {
         /// Which broker.
         id: NodeId,
         /// Which start of its process.
@@ -131,11 +158,18 @@ pub enum Verdict {
     },
 }
 
+/// Pings that nobody has answered yet.
 #[derive(Clone, Debug)]
-struct Case {
-    opened: Duration,
-    pings_sent: usize,
-    refused: bool,
+pub(super) struct Case {
+    pub(super) opened: Duration,
+    pub(super) pings_sent: usize,
+    pub(super) refused: bool,
+}
+
+impl Case {
+    pub(super) fn open(now: Duration) -> Self {
+        Self { opened: now, pings_sent: 0, refused: false }
+    }
 }
 
 /// Whether a verdict may be proposed.
@@ -158,10 +192,20 @@ struct Watched {
     case: Option<Case>,
     /// Whether it was silent when last looked at.
     silent: bool,
-    fenced_for_silence: Option<Duration>,
+    /// Whether gossip holds it down, and nothing has been heard of it since.
+    witnessed: bool,
+    fenced_for_silence: Option<Absence>,
     proposal: Proposal,
     /// From the next answer to the next proposal.
     pause: Duration,
+}
+
+/// What became of a broker that was found silent.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    convicted: Duration,
+    /// Its first word after that.
+    back: Option<Duration>,
 }
 
 /// Watches the brokers for one active controller.
@@ -206,6 +250,7 @@ impl FailureWatcher {
                 connection_closed: false,
                 case: None,
                 silent: false,
+                witnessed: false,
                 fenced_for_silence: None,
                 proposal: Proposal::From(now),
                 pause: self.config.propose_again_after,
@@ -223,6 +268,17 @@ impl FailureWatcher {
         }
     }
 
+    /// Takes over what this node has gathered, as a voter, against the controller before it. Call after [`Self::on_cluster`].
+    pub fn take_over(&mut self, Suspicion { of, case, .. }: Suspicion) {
+        let own_id = self.own_id;
+        let watched = self.brokers.get_mut(&of.id).filter(|w| w.unfenced && w.epoch == of.epoch && of.id != own_id);
+        if let Some(watched) = watched {
+            watched.last_heartbeat = of.heard;
+            watched.case = Some(case);
+            self.findings.note(of.id, of.epoch, Finding::Deposed);
+        }
+    }
+
     /// What was seen since this was last asked, with how often.
     pub fn take_findings(&mut self) -> Vec<Observation> {
         std::mem::take(&mut self.findings.0).into_values().collect()
@@ -233,6 +289,7 @@ impl FailureWatcher {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch) {
             watched.last_heartbeat = now;
             watched.connection_closed = false;
+            watched.spoke(now);
             if watched.case.take().is_some() {
                 self.findings.note(id, epoch, Finding::Acquitted);
             }
@@ -251,7 +308,9 @@ impl FailureWatcher {
     pub fn on_evidence(&mut self, evidence: Evidence, now: Duration) -> Vec<Verdict> {
         let (id, ours) = match evidence {
             Evidence::PingRefused { id, epoch } => (id, self.brokers.get(&id).is_some_and(|w| w.epoch == epoch)),
-            Evidence::ConnectionClosed { id, incarnation } | Evidence::GossipSuspects { id, incarnation } => {
+            Evidence::ConnectionClosed { id, incarnation }
+            | Evidence::GossipSuspects { id, incarnation }
+            | Evidence::GossipHoldsDown { id, incarnation } => {
                 (id, self.brokers.get(&id).is_some_and(|w| w.incarnation == incarnation))
             }
             Evidence::PingAnswered { id, .. } | Evidence::WasDeposed { id } => (id, true),
@@ -271,7 +330,8 @@ impl FailureWatcher {
                 }
                 open_case(watched, now);
             }
-            Evidence::GossipSuspects { .. } => {
+            Evidence::GossipSuspects { .. } | Evidence::GossipHoldsDown { .. } => {
+                watched.witnessed |= matches!(evidence, Evidence::GossipHoldsDown { .. });
                 open_case(watched, now);
                 self.findings.note(id, watched.epoch, Finding::SuspectedByGossip);
             }
@@ -293,6 +353,7 @@ impl FailureWatcher {
                 }
             }
             Evidence::PingAnswered { .. } => {
+                watched.spoke(now);
                 if watched.case.take().is_some() {
                     self.findings.note(id, watched.epoch, Finding::Acquitted);
                 }
@@ -351,7 +412,7 @@ impl FailureWatcher {
 
     /// A case nobody answered.
     fn judge_silence(&mut self, id: NodeId, now: Duration, silence: Duration, lonely: bool) -> Option<Verdict> {
-        let refence_after = self.config.refence_after;
+        let FailureWatcherConfig { refence_after, really_away, .. } = self.config;
         let watched = self.brokers.get_mut(&id)?;
         watched.case = None;
         if now.saturating_sub(watched.last_heartbeat) <= silence {
@@ -361,12 +422,13 @@ impl FailureWatcher {
             self.findings.note(id, watched.epoch, Finding::HeldBackLonely);
             return None;
         }
-        let recently = |at: Duration| now.saturating_sub(at) < refence_after;
-        if watched.fenced_for_silence.is_some_and(recently) {
+        let recently = |absence: Absence| now.saturating_sub(absence.convicted) < refence_after;
+        let again = watched.fenced_for_silence.filter(|absence| recently(*absence));
+        if again.is_some_and(|absence| !(watched.witnessed && absence.was_real(really_away))) {
             self.findings.note(id, watched.epoch, Finding::HeldBackAgain);
             return None;
         }
-        watched.fenced_for_silence = Some(now);
+        watched.fenced_for_silence = Some(Absence { convicted: now, back: None });
         Some(convict(id, watched, Conviction::SilentAndPingsUnanswered))
     }
 
@@ -378,7 +440,7 @@ impl FailureWatcher {
         let due = self.config.pings_at.iter().filter(|at| **at <= elapsed).count();
         // One ping catches up with several that are late.
         let send = due > case.pings_sent;
-        case.pings_sent = due;
+        case.pings_sent = due.max(case.pings_sent);
         if send { vec![Verdict::Ping { id, epoch }] } else { vec![] }
     }
 }
@@ -387,10 +449,23 @@ impl Watched {
     fn may_be_convicted(&self, now: Duration) -> bool {
         matches!(self.proposal, Proposal::From(from) if now >= from)
     }
+
+    fn spoke(&mut self, now: Duration) {
+        self.witnessed = false;
+        if let Some(absence) = &mut self.fenced_for_silence {
+            absence.back.get_or_insert(now);
+        }
+    }
+}
+
+impl Absence {
+    fn was_real(&self, really_away: Duration) -> bool {
+        self.back.is_some_and(|back| back.saturating_sub(self.convicted) >= really_away)
+    }
 }
 
 fn open_case(watched: &mut Watched, now: Duration) {
-    watched.case.get_or_insert(Case { opened: now, pings_sent: 0, refused: false });
+    watched.case.get_or_insert(Case::open(now));
 }
 
 fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
@@ -402,6 +477,7 @@ fn convict(id: NodeId, watched: &mut Watched, why: Conviction) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leader_watch::{Followed, LeaderWatch};
     use super::*;
     use crate::delta::MetadataDelta;
     use crate::ids::{ClusterId, MetadataOffset};
@@ -482,6 +558,30 @@ mod tests {
         let mut alive = watcher(3);
         alive.on_evidence(Evidence::WasDeposed { id }, ms(0));
         assert_eq!(fences(&run(&mut alive, 0, 1000, 3, &[])), [], "its heartbeats acquit it");
+    }
+
+    /// The voter had asked it in vain for as long as the election took; the new controller began anew, and took another 400 ms.
+    #[test]
+    fn a_controller_that_hung_was_asked_anew_after_the_election() {
+        let (id, epoch) = (NodeId(2), BrokerEpoch(2));
+        let asked = |from: u64, to: u64, epoch: BrokerEpoch| {
+            let mut voter = LeaderWatch::new(FailureWatcherConfig::default(), ms(0));
+            for at in (0..to).step_by(20) {
+                voter.tick(Some(Followed { id, epoch, heard: ms(at.min(from)) }), ms(at));
+            }
+            let mut w = FailureWatcher::new(FailureWatcherConfig::default(), NodeId(1), ms(to));
+            w.on_cluster(&cluster(1..=3, &[]), ms(to));
+            w.take_over(voter.take().expect("it says nothing"));
+            w
+        };
+        let why = Conviction::SilentAndPingsUnanswered;
+        assert_eq!(asked(1000, 1640, epoch).tick(ms(1640)), [Verdict::Fence { id, epoch, why }]);
+        let verdicts = run(&mut asked(1000, 1500, epoch), 1500, 1700, 3, &[2]);
+        assert_eq!(verdicts, [(1620, Verdict::Fence { id, epoch, why })], "400 ms, wherever they began");
+        let mut alive = asked(1000, 1500, epoch);
+        alive.on_evidence(Evidence::PingAnswered { id, incarnation: incarnation(2) }, ms(1500));
+        assert_eq!(fences(&run(&mut alive, 1500, 1800, 3, &[])), [], "an answer that was under way acquits");
+        assert_eq!(asked(1000, 1640, BrokerEpoch(1)).tick(ms(1640)), [], "an earlier life of it");
     }
 
     #[test]
@@ -653,15 +753,51 @@ mod tests {
         assert_eq!(fences(&run(&mut w, 60_000, 60_300, 3, &[])), []);
     }
 
-    #[test]
-    fn a_flapping_broker_is_fenced_for_silence_once_in_ten_seconds() {
+    /// Node 2 of three is fenced for silence at about 700 ms, and speaks again at `back`.
+    fn fenced_once(back: u64) -> FailureWatcher {
         let mut w = watcher(3);
         assert_eq!(fences(&run(&mut w, 0, 900, 3, &[2])), [NodeId(2)]);
         w.on_cluster(&cluster(1..=3, &[2]), ms(900));
-        w.on_cluster(&cluster(1..=3, &[]), ms(1000));
+        run(&mut w, 900, back, 3, &[2]);
+        run(&mut w, back, back + 200, 3, &[]);
+        w.on_cluster(&cluster(1..=3, &[]), ms(back + 200));
         w.take_findings();
-        assert_eq!(fences(&run(&mut w, 1000, 8000, 3, &[2])), [], "the session timeout decides");
+        w
+    }
+
+    fn down(w: &mut FailureWatcher, at: u64) {
+        w.on_evidence(Evidence::GossipHoldsDown { id: NodeId(2), incarnation: incarnation(2) }, ms(at));
+    }
+
+    #[test]
+    fn a_flapping_broker_is_fenced_for_silence_once_in_ten_seconds() {
+        // It answers late each time, and gossip is taken in by it, too.
+        let mut w = fenced_once(1000);
+        assert_eq!(fences(&run(&mut w, 1200, 1700, 3, &[2])), []);
+        down(&mut w, 1700);
+        assert_eq!(fences(&run(&mut w, 1700, 8000, 3, &[2])), [], "the session timeout decides");
         assert!(findings(&mut w).iter().any(|(_, finding, _)| *finding == Finding::HeldBackAgain));
         assert_eq!(fences(&run(&mut w, 8000, 12_000, 3, &[2])), [NodeId(2)]);
+    }
+
+    #[test]
+    fn a_broker_that_hung_twice_waited_for_its_session_the_second_time() {
+        let mut w = fenced_once(3000);
+        run(&mut w, 3200, 3600, 3, &[2]);
+        down(&mut w, 3600);
+        let verdicts = run(&mut w, 3600, 8000, 3, &[2]);
+        assert_eq!(fences(&verdicts), [NodeId(2)]);
+        assert!(verdicts.last().is_some_and(|(at, _)| *at < 4200), "{verdicts:?}");
+    }
+
+    #[test]
+    fn nobody_is_fenced_for_silence_again_without_a_witness() {
+        let mut w = fenced_once(3000);
+        assert_eq!(fences(&run(&mut w, 3200, 8000, 3, &[2])), [], "this controller alone hears nothing of it");
+        // Gossip had held it down, and then it spoke.
+        let mut w = fenced_once(3000);
+        down(&mut w, 3200);
+        w.on_heartbeat(NodeId(2), BrokerEpoch(2), ms(3210));
+        assert_eq!(fences(&run(&mut w, 3220, 8000, 3, &[2])), []);
     }
 }

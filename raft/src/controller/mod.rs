@@ -42,6 +42,7 @@ mod config_control;
 mod election;
 mod error;
 pub mod failure_watcher;
+pub mod leader_watch;
 mod observations;
 mod partition_change_builder;
 mod partition_control;

@@ -21,7 +21,7 @@ pub struct QuorumConfig {
     pub new_cluster_id: ClusterId,
     /// Between two heartbeats of the leader.
     pub heartbeat: Duration,
-    /// The shortest election timeout, above the heartbeat.
+    /// The shortest election timeout, above the heartbeat; also how long a heartbeat or a vote may take.
     pub election_min: Duration,
     /// The longest election timeout; also the leader's lease.
     pub election_max: Duration,
@@ -52,8 +52,8 @@ impl QuorumConfig {
             voters,
             new_cluster_id,
             heartbeat: Duration::from_millis(40),
-            election_min: Duration::from_millis(100),
-            election_max: Duration::from_millis(200),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(350),
             snapshot_after: 10_000,
             keep_entries: 2_000,
             formation_retry: Duration::from_millis(100),
@@ -88,7 +88,9 @@ impl QuorumConfig {
         let election_max = ms(self.election_max);
         let config = openraft::Config {
             cluster_name: "metadata".into(),
-            heartbeat_interval: ms(self.heartbeat),
+            // How long an answer may take; the heartbeats themselves are the lease's.
+            heartbeat_interval: ms(self.election_min).saturating_sub(1),
+            enable_heartbeat: false,
             election_timeout_min: ms(self.election_min),
             election_timeout_max: election_max,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
@@ -96,9 +98,6 @@ impl QuorumConfig {
             replication_lag_threshold: self.snapshot_after.saturating_add(self.keep_entries),
             install_snapshot_timeout: ms(self.timeouts().snapshot),
             removed_leader_step_down: StepDownPolicy::After(election_max),
-            // A leader that can send but not hear falls silent, so that the others may elect: the lease is the longest
-            // election timeout, and one more lets an election end.
-            quorum_loss_probe_interval: Some(election_max.saturating_mul(2)),
             enable_pre_vote: Some(true),
             // A restarted leader lacks its soft state: it has to be elected again.
             enable_leader_restore: Some(false),

@@ -5,10 +5,11 @@
 //! | state | what it does |
 //! |---|---|
 //! | `Standby` | answers every request with `NotController` |
-//! | `Active(term)` | entered when this node leads and has applied the first entry of its own term; the [`Controller`] is activated |
+//! | `Active(term)` | entered when this node leads, has applied the first entry of its own term, and holds the leader's lease; the [`Controller`] is activated |
 //!
-//! It leaves `Active` when the term or the leader changes, or a batch fails. The controller resigns then and forgets its
-//! soft state; what waits in the queue is answered with `NotController`.
+//! It leaves `Active` when the term or the leader changes, the lease runs out (`lease`), or a batch fails. The controller resigns then and forgets its
+//! soft state; what waits in the queue is answered with `NotController`. A batch that was proposed before the lease ran out is waited for: a
+//! majority that comes back may yet commit it. Who comes meanwhile is refused.
 //!
 //! # Why decisions are sound
 //!
@@ -33,6 +34,8 @@ use crate::record::{Finding, MAX_ENTRY_BYTES, MetadataRecord, Observation, encod
 use openraft::async_runtime::{Instant, Select3, Select4};
 use openraft::impls::OneshotResponder;
 use openraft::{AsyncRuntime, ReadPolicy};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -211,14 +214,18 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
             }
             Err(error) => {
                 // Also when the batch was merely too large: the controller's soft state may rest on it.
-                tracing::warn!(%error, requests = answers.len(), "a metadata batch was not written");
+                if matches!(error, QuorumError::NotController(_)) {
+                    tracing::info!(requests = answers.len(), "a metadata batch was not written: the office is lost");
+                } else {
+                    tracing::warn!(%error, requests = answers.len(), "a metadata batch was not written");
+                }
                 answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
                 Err(Lost)
             }
         }
     }
 
-    async fn write(&self, term: u64, records: &[MetadataRecord]) -> Result<(), QuorumError> {
+    async fn write(&mut self, term: u64, records: &[MetadataRecord]) -> Result<(), QuorumError> {
         if records.is_empty() {
             if planted!(AnswerWithoutLease) {
                 return Ok(());
@@ -234,7 +241,27 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         let (responder, applied) = OneshotResponder::new_pair();
         let write = self.raft.write(Decision(bytes)).with_leader(term).responder(responder);
         write.await.map_err(|e| QuorumError::Stopped(e.to_string()))?;
-        match applied.await {
+        let mut applied = pin!(applied);
+        let outcome = loop {
+            let holds = self.holds(term);
+            if !holds {
+                self.refuse_waiting();
+            }
+            let queue = &mut self.queue;
+            let refused = async {
+                match holds {
+                    true => pending().await,
+                    false => queue.recv().await,
+                }
+            };
+            match Rt::select3(&mut applied, Box::pin(self.leadership.changed()), Box::pin(refused)).await {
+                Select3::First(outcome) => break outcome,
+                Select3::Second(Ok(())) => {}
+                Select3::Third(Some(submission)) => self.refuse(submission),
+                Select3::Second(Err(_)) | Select3::Third(None) => break applied.await,
+            }
+        };
+        match outcome {
             Ok(Ok(_)) => Ok(()),
             // Refused, or thrown away by the next leader, or, rarely, kept by it: unknown, and so to be tried again.
             Ok(Err(_)) | Err(_) => Err(self.not_controller()),

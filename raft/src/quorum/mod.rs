@@ -9,6 +9,7 @@
 //! | [`MetadataQuorum`] | the handle of a voter | everything below |
 //! | `controller_task` | the log's single writer, while this node is the active controller | openraft, `Controller` |
 //! | `state_machine` | committed entries → image → publishers; snapshots | `MetadataLoader`, [`SnapshotStore`] |
+//! | `lease` | the leader's heartbeats, and how long its answers count | openraft |
 //! | `log_store`, `storage_thread`, `disk_failure` | openraft's log over one thread that blocks, and what becomes of it when its disk fails | [`QuorumStorage`] |
 //! | `formation`, `formation_task` | how the cluster comes into being exactly once | peers |
 //! | `standby`, `publication` | how a voter whose directory is new follows until it is taken in, and one line of images from both its sources | an observer |
@@ -24,10 +25,11 @@
 //!    [`MetadataQuorum::replace_voter`].
 //! 4. **One batch of decisions, one entry, one term**; a new controller decides nothing before it has applied its own term's
 //!    first entry (`controller_task` has the argument).
-//! 5. **What cannot be replayed stops the node**, visibly ([`MetadataQuorum::failure`]).
+//! 5. **At most one active controller** at any moment, but for a hand-over, in which the old one answers nothing any more (`lease`).
+//! 6. **What cannot be replayed stops the node**, visibly ([`MetadataQuorum::failure`]).
 //!
-//! A restarted leader must be elected again (`enable_leader_restore` off: it lacks its soft state), and a leader that can send but not hear falls
-//! silent long enough for the others to elect (`quorum_loss_probe_interval`).
+//! A restarted leader must be elected again (`enable_leader_restore` off: it lacks its soft state). A leader that no majority answers stands by, and falls
+//! silent long enough for the others to elect (`lease`).
 //!
 //! # Simulation
 //!
@@ -41,6 +43,7 @@ mod disk_failure;
 mod error;
 mod formation;
 mod formation_task;
+mod lease;
 pub(crate) mod log_store;
 pub mod memory_storage;
 mod network;

@@ -1,7 +1,7 @@
 //! openraft's network over a [`QuorumTransport`].
 //!
-//! openraft gives replication the heartbeat interval as its time limit, which is shorter than one fsync of a slow disk. Replication, heartbeats
-//! and votes therefore have limits of our own ([`RpcTimeouts`]): a heartbeat that takes longer than an election helps nobody, an append may take a while.
+//! openraft means replication to be answered within its heartbeat interval, which one fsync of a slow disk may exceed. Replication and votes
+//! therefore have limits of our own ([`RpcTimeouts`]): an append may take a while. For heartbeats openraft has the last word (see `lease`).
 
 use super::codec::DecodeError;
 use super::snapshot_store::SnapshotBlob;
@@ -21,7 +21,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Bytes of a snapshot in one request.
@@ -45,6 +45,8 @@ pub(crate) struct Peers {
     pub(crate) cluster_id: RwLock<ClusterId>,
     pub(crate) timeouts: RpcTimeouts,
     pub(crate) sessions: AtomicU64,
+    /// Whether this node takes part in elections yet (see `lease`).
+    pub(crate) may_vote: AtomicBool,
 }
 
 /// Why a call to a peer brought no answer.
@@ -80,6 +82,11 @@ impl Peers {
         }
     }
 }
+
+/// A voter has forgotten whom it has promised not to elect another for so long.
+#[derive(Debug, thiserror::Error)]
+#[error("this voter has just started: it votes when every leader it may have heard before has lost its lease")]
+pub(crate) struct JustStarted;
 
 /// Makes clients.
 pub(crate) struct Network<Rt> {
@@ -136,6 +143,9 @@ impl<Rt: AsyncRuntime> PeerClient<Rt> {
         rpc: VoteRequest<TypeConfig<Rt>>,
         pre: bool,
     ) -> Result<VoteResponse<TypeConfig<Rt>>, RPCError<TypeConfig<Rt>>> {
+        if !self.peers.may_vote.load(Ordering::Acquire) && !rpc.leadership_transfer {
+            return Err(RPCError::Unreachable(Unreachable::new(&JustStarted)));
+        }
         let request = Request::Vote { vote: rpc.vote, last: rpc.last_log_id, transfer: rpc.leadership_transfer, pre };
         match self.call(&request, self.peers.timeouts.short).await? {
             Reply::Vote { vote, granted, last } => Ok(VoteResponse::new(vote, last, granted)),

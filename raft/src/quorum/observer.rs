@@ -28,7 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -127,6 +127,7 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
             cluster_id: RwLock::new(config.cluster_id.unwrap_or(ClusterId::NONE)),
             timeouts: RpcTimeouts { short: config.timeout, append: timeout, snapshot: timeout },
             sessions: AtomicU64::new(0),
+            may_vote: AtomicBool::new(false),
         });
         let mut loader = MetadataLoader::new(from.clone());
         publishers.into_iter().for_each(|publisher| loader.add_publisher(publisher));

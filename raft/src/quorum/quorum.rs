@@ -23,6 +23,7 @@ use super::disk_failure::DiskFailure;
 use super::error::{LeaderHint, QuorumError};
 use super::formation::{Formation, Report, Standing};
 use super::formation_task::{FormationStatus, FormationTask, Raft, ask_one};
+use super::lease::{Held, Lease};
 use super::log_store::{LogStore, meta};
 use super::network::{Network, Peers};
 use super::observer::{MetadataObserver, ObserverConfig};
@@ -49,15 +50,21 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+/// A leader that has said nothing for so long is out of sight: longer than any election takes.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(2);
 /// A new voter must have caught up within this time.
 const CATCH_UP: Duration = Duration::from_secs(60);
+/// Between two voters that stand for election in the place of a dead leader: enough for the first one to be elected.
+const STAGGER: Duration = Duration::from_millis(80);
 /// Between two looks at the disk.
 const DISK_CHECK: Duration = Duration::from_millis(50);
 
@@ -68,7 +75,7 @@ pub struct Leadership {
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<LeaderHint>,
-    /// Whether this node is the active controller: it leads and has applied its own term's first entry.
+    /// Whether this node is the active controller: it leads, has applied its own term's first entry, and a majority has answered it lately.
     pub active: bool,
     /// The voters.
     pub voters: Vec<LeaderHint>,
@@ -140,6 +147,8 @@ struct Run<Rt: AsyncRuntime> {
     disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
+    /// When this voter stands for election in the place of a dead leader; perhaps over.
+    stands_at: Mutex<Option<Rt::Instant>>,
 }
 
 /// Everything a voter is made of.
@@ -221,6 +230,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         for task in tasks {
             let _ = task.await;
         }
+        run.service.snapshots.close::<Rt>().await;
         run.service.log.close().await;
     }
 
@@ -283,6 +293,65 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     /// Whether this node is the active controller.
     pub fn is_active(&self) -> bool {
         self.inner.surroundings.leadership.borrow().active
+    }
+
+    /// Who led last as far as this voter has heard, and how long ago it did; `None` while this node leads itself.
+    pub fn leader_heard(&self) -> Option<(NodeId, Duration)> {
+        let run = self.run();
+        let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
+        run.service.heard().filter(|_| leads != Some(run.service.peers.me))
+    }
+
+    /// The leader's process is dead: its kernel has closed every connection with this node.
+    ///
+    /// This voter then stands for election once the lease that it has given is over, and does not wait for an election time-out on top, which is there for a leader
+    /// that is late. Voters do so one after the other, that they do not split the votes. Only a wish: if the leader speaks after all, nothing happens, and a
+    /// majority that hears it grants no pre-vote.
+    pub fn leader_is_dead(&self, leader: NodeId) {
+        let run = self.run();
+        let Leadership { term, voters, .. } = self.inner.surroundings.leadership.borrow().clone();
+        let Some((_, ago)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
+        let config = &self.inner.surroundings.config;
+        let lease = Lease::new(config).length;
+        let before = voters.iter().filter(|v| v.id.node_id < config.me.node_id && v.id.node_id != leader).count();
+        // Others may have heard it a heartbeat later.
+        let wait = lease.saturating_sub(ago) + config.heartbeat + STAGGER * u32::try_from(before).unwrap_or(u32::MAX);
+        let now = Rt::Instant::now();
+        {
+            let mut stands_at = run.stands_at.lock();
+            if stands_at.is_some_and(|at| now < at) {
+                return;
+            }
+            *stands_at = Some(now + wait);
+        }
+        let (this, stop) = (self.clone(), run.stop.clone());
+        let standing = async move {
+            Rt::sleep(wait).await;
+            let leadership = this.inner.surroundings.leadership.borrow().clone();
+            let silent = this.leader_heard().is_some_and(|(id, ago)| id == leader && ago > lease);
+            if silent && leadership.term == term {
+                tracing::info!(leader = leader.0, term, "the leader is dead: standing for election");
+                // A Raft that has ended says why itself.
+                let _ = this.run().service.raft.trigger().elect(true).await;
+            }
+            Ok(())
+        };
+        let standing = until::<Rt>(stop, standing);
+        let mut tasks = run.tasks.lock();
+        tasks.push(Rt::spawn(async move { drop(standing.await) }));
+    }
+
+    /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
+    pub fn controller_in_sight(&self) -> Option<NodeId> {
+        let leadership = self.inner.surroundings.leadership.borrow().clone();
+        let run = self.run();
+        let leader = leadership.leader?.id;
+        let in_sight = if leader == run.service.peers.me {
+            leadership.active
+        } else {
+            run.service.heard().is_some_and(|(id, ago)| id == leader.node_id && ago < OUT_OF_SIGHT)
+        };
+        in_sight.then_some(leader.node_id)
     }
 
     /// Why Raft has stopped on this node, if it has: a failed disk, or an entry that cannot be applied.
@@ -443,14 +512,19 @@ impl<Rt: AsyncRuntime> Run<Rt> {
         let disk = DiskFailure::default();
         let (log, saved) = LogStore::<Rt>::open(storage, config.execution, disk.clone()).await?;
         let standing = standing(&saved)?;
-        let held = Snapshots::open(snapshots.clone(), config.execution, disk.clone())
-            .map_err(|e| QuorumError::Snapshot(e.to_string()))?;
+        let held = Snapshots::open(snapshots.clone(), config.execution, disk.clone()).map_err(|e| match e.kind() {
+            // Trying again does not mend it.
+            io::ErrorKind::InvalidData => QuorumStorageError::Corrupt(e.to_string()).into(),
+            _ => QuorumError::Snapshot(e.to_string()),
+        })?;
         let peers = Arc::new(Peers {
             me: config.me,
             transport: transport.clone(),
             cluster_id: RwLock::new(standing.cluster_id().unwrap_or(ClusterId::NONE)),
             timeouts: config.timeouts(),
             sessions: AtomicU64::new(0),
+            // Who never voted has promised nothing.
+            may_vote: AtomicBool::new(!saved.meta.contains_key(&MetaKey::Vote)),
         });
         let (image_tx, image) = watch::channel(MetadataImage::empty());
         let mut loader = MetadataLoader::new(MetadataImage::empty());
@@ -490,18 +564,29 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
         };
-        let watching = watch_leadership(raft.clone(), leadership.clone());
+        let lease = Lease::new(&config);
+        let watching = watch_leadership(raft.clone(), lease, leadership.clone());
+        let voting = vote_after::<Rt>(lease.length, peers.clone());
         let disk_watch = watch_disk::<Rt>(log.storage().clone(), raft.clone(), config.disk_stall_max);
         let tasks = vec![
             Rt::spawn(supervise("formation", until::<Rt>(stop.clone(), forming.run()), leadership.clone())),
             Rt::spawn(supervise("standby", standby.run::<Rt>(stop.clone()), leadership.clone())),
             Rt::spawn(supervise("leadership", until::<Rt>(stop.clone(), watching), leadership.clone())),
+            Rt::spawn(supervise("lease", until::<Rt>(stop.clone(), lease.keep(raft.clone())), leadership.clone())),
+            Rt::spawn(supervise("voting", until::<Rt>(stop.clone(), voting), leadership.clone())),
             Rt::spawn(supervise("disk", until::<Rt>(stop.clone(), disk_watch), leadership.clone())),
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), stands_at: Mutex::new(None) })
     }
+}
+
+/// Lets this node take part in elections when whatever it promised before it started is over.
+async fn vote_after<Rt: AsyncRuntime>(lease: Duration, peers: Arc<Peers>) -> Result<(), String> {
+    Rt::sleep(lease).await;
+    peers.may_vote.store(true, Ordering::Release);
+    Ok(())
 }
 
 /// Until the disk under a leader hangs. Others can do what needs a disk only when the leader lets go: a leader with a disk that
@@ -591,15 +676,50 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     }
 }
 
-/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends.
+/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, of which nobody tells.
 async fn watch_leadership<Rt: AsyncRuntime>(
     raft: Raft<Rt>,
+    lease: Lease,
     leadership: watch::Sender<Leadership>,
 ) -> Result<(), String> {
     let mut metrics = raft.metrics();
     drop(raft);
+    let mut waiting: Option<(u64, Rt::Instant)> = None;
     loop {
-        let mut now = leadership_of(&metrics.borrow_and_update());
+        let (mut now, held) = {
+            let metrics = metrics.borrow_and_update();
+            (leadership_of(&metrics), lease.held(&metrics))
+        };
+        let at = Rt::Instant::now();
+        let holds = match held {
+            Held::Not => false,
+            Held::Until(end) => at < end,
+            Held::Always => true,
+        };
+        let entitled = now.active;
+        now.active &= holds;
+        let before = leadership.borrow().clone();
+        match waiting {
+            Some((term, since)) if !entitled || now.active || term != now.term => {
+                let (stood_by, again) = (at - since, now.active && term == now.term);
+                tracing::info!(term, ?stood_by, again, "this leader no longer waits for a majority");
+                waiting = None;
+            }
+            None if entitled && !now.active && before.active && before.term == now.term => {
+                let lease = lease.length;
+                tracing::warn!(
+                    term = now.term,
+                    ?lease,
+                    "no majority has answered this leader within its lease: its controller stands by"
+                );
+                waiting = Some((now.term, at));
+            }
+            _ => {}
+        }
+        let ends = match held {
+            Held::Until(end) if now.active => Some(end),
+            Held::Not | Held::Until(_) | Held::Always => None,
+        };
         leadership.send_if_modified(|old| {
             if old.failure.is_some() {
                 // A task of ours has failed; Raft knows nothing of that.
@@ -612,12 +732,20 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             }
             changed
         });
-        if metrics.changed().await.is_err() {
-            return Err("it was stopped".to_owned());
+        let over = async {
+            match ends {
+                Some(end) => Rt::sleep_until(end).await,
+                None => pending().await,
+            }
+        };
+        match Rt::select2(Box::pin(metrics.changed()), Box::pin(over)).await {
+            Select2::First(Ok(())) | Select2::Second(()) => {}
+            Select2::First(Err(_)) => return Err("it was stopped".to_owned()),
         }
     }
 }
 
+/// As if every leader held its lease.
 fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Leadership {
     let membership = metrics.membership_config.membership();
     let hint = |id: QuorumNodeId| LeaderHint { id, node: membership.get_node(&id).cloned().unwrap_or_default() };

@@ -1,4 +1,4 @@
-//! tokio, without the randomness that a simulation cannot replace. In test builds this stands where the shipped runtime does.
+//! tokio, without the randomness that a simulation cannot replace. A simulation names it where everybody else has [`TokioRuntime`](super::TokioRuntime).
 //!
 //! The seed belongs to the thread, not to a task: whatever asks for randomness on the thread of a simulation gets the next number
 //! of the one sequence, wherever it was spawned. And whoever waits for one watch channel is woken in the order in which it began to wait:
@@ -10,7 +10,7 @@ use openraft::{AsyncRuntime, OptionalSend, OptionalSync};
 use openraft_rt_tokio::TokioRuntime as Shipped;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,18 @@ use tokio::sync::{Notify, watch as tokio_watch};
 
 thread_local! {
     static SEQUENCE: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
+    static LATENESS: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// From now on whoever sleeps on this thread wakes up to that much later than asked for, as on a machine whose cores are all busy.
+pub fn wake_late(by_up_to: Duration) {
+    LATENESS.set(by_up_to);
+}
+
+fn lateness() -> Duration {
+    let most = u64::try_from(LATENESS.get().as_micros()).unwrap_or(u64::MAX);
+    let drawn = SEQUENCE.with_borrow_mut(|sequence| sequence.as_mut().map(|rng| rng.random_range(0..=most)));
+    Duration::from_micros(drawn.unwrap_or_default())
 }
 
 /// From now on this thread draws from a sequence that begins with `seed`; `None`: from the system's randomness, as shipped.
@@ -27,9 +39,9 @@ pub fn seed_thread(seed: Option<u64>) {
 
 /// The runtime of the shipped quorum, but for its randomness.
 #[derive(Debug)]
-pub struct TokioRuntime(Shipped);
+pub struct SeededRuntime(Shipped);
 
-impl AsyncRuntime for TokioRuntime {
+impl AsyncRuntime for SeededRuntime {
     type JoinError = <Shipped as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <Shipped as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <Shipped as AsyncRuntime>::Sleep;
@@ -51,11 +63,11 @@ impl AsyncRuntime for TokioRuntime {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        Shipped::sleep(duration)
+        Shipped::sleep(duration.saturating_add(lateness()))
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        Shipped::sleep_until(deadline)
+        Shipped::sleep_until(deadline + lateness())
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
@@ -242,6 +254,6 @@ mod tests {
 
     #[test]
     fn it_is_a_runtime_as_openraft_wants_one() {
-        openraft_rt::testing::Suite::<TokioRuntime>::test_all();
+        openraft_rt::testing::Suite::<SeededRuntime>::test_all();
     }
 }

@@ -7,7 +7,7 @@ use super::codec::{DecodeError, Encode};
 use super::formation::Standing;
 use super::formation_task::{FormationHandle, Raft};
 use super::log_store::LogStore;
-use super::network::Peers;
+use super::network::{JustStarted, Peers};
 use super::snapshot_store::{SnapshotBlob, SnapshotSink, VerifiedSnapshot};
 use super::state_machine::Snapshots;
 use super::types::{LogEntry, LogIndexId, VoteValue};
@@ -16,11 +16,13 @@ use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
 use bytes::Bytes;
+use openraft::async_runtime::Instant as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::{AsyncRuntime, EntryPayload, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -51,6 +53,8 @@ pub(crate) struct Service<Rt: AsyncRuntime> {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) formation: FormationHandle,
     pub(crate) image: watch::Receiver<Arc<MetadataImage>>,
+    /// Which leader spoke last, and when.
+    heard: Mutex<Option<(NodeId, Rt::Instant)>>,
     receiving: Mutex<Option<Receiving>>,
     observers: Mutex<BTreeMap<NodeId, MetadataOffset>>,
 }
@@ -65,12 +69,17 @@ impl<Rt: AsyncRuntime> Service<Rt> {
         image: watch::Receiver<Arc<MetadataImage>>,
     ) -> Self {
         let (receiving, observers) = (Mutex::new(None), Mutex::new(BTreeMap::new()));
-        Self { peers, raft, log, snapshots, formation, image, receiving, observers }
+        Self { peers, raft, log, snapshots, formation, image, heard: Mutex::new(None), receiving, observers }
     }
 
     /// The first offset each observer asked for last.
     pub(crate) fn observers(&self) -> BTreeMap<NodeId, MetadataOffset> {
         self.observers.lock().clone()
+    }
+
+    /// Which leader spoke last, and how long ago.
+    pub(crate) fn heard(&self) -> Option<(NodeId, Duration)> {
+        self.heard.lock().map(|(leader, at)| (leader, Rt::Instant::now() - at))
     }
 
     /// Answers one request.
@@ -143,10 +152,16 @@ impl<Rt: AsyncRuntime> Service<Rt> {
                     AppendEntriesResponse::Conflict => AppendReply::Conflict,
                     AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(vote),
                 };
+                if !matches!(reply, AppendReply::HigherVote(_)) {
+                    *self.heard.lock() = Some((vote.leader_id.voted_for.node_id, Rt::Instant::now()));
+                }
                 Ok(Reply::Append(reply))
             }
             Request::Vote { vote, last, transfer, pre } => {
                 check_vote(&vote, false)?;
+                if !transfer && !self.peers.may_vote.load(Ordering::Acquire) {
+                    return Err(not_running(JustStarted));
+                }
                 let mut rpc = VoteRequest::new(vote, last);
                 rpc.leadership_transfer = transfer;
                 let response = if pre { self.raft.pre_vote(rpc).await } else { self.raft.vote(rpc).await };

@@ -10,7 +10,8 @@
 //! believe different things.
 //!
 //! A snapshot is made of the image's `Arc`, away from this task; the image cannot change under it. One that comes out older than the current
-//! one (another was installed meanwhile) is thrown away.
+//! one (another was installed meanwhile) is thrown away. openraft does not wait for a builder when it ends; so the end of a run closes its [`Snapshots`], after
+//! which nothing of it is made current any more: the next run may have a newer snapshot, and may have purged its log up to there.
 
 use super::disk_failure::DiskFailure;
 use super::snapshot_store::{SnapshotBlob, SnapshotMetadata, SnapshotStore, SnapshotWriter, VerifiedSnapshot};
@@ -40,7 +41,14 @@ pub(crate) struct Snapshots {
     store: Arc<dyn SnapshotStore>,
     execution: StorageExecution,
     failure: DiskFailure,
-    current: Mutex<Option<VerifiedSnapshot>>,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    snapshot: Option<VerifiedSnapshot>,
+    /// The run is over.
+    closed: bool,
 }
 
 impl Snapshots {
@@ -50,17 +58,29 @@ impl Snapshots {
         execution: StorageExecution,
         failure: DiskFailure,
     ) -> io::Result<Arc<Self>> {
-        let current = store.current()?.map(VerifiedSnapshot::verify).transpose()?;
-        Ok(Arc::new(Self { store, execution, failure, current: Mutex::new(current) }))
+        let snapshot = store.current()?.map(VerifiedSnapshot::verify).transpose()?;
+        let current = Mutex::new(Current { snapshot, closed: false });
+        Ok(Arc::new(Self { store, execution, failure, current }))
     }
 
     /// Ignores what is there: for those who only gather snapshots.
     pub(crate) fn empty(store: Arc<dyn SnapshotStore>, execution: StorageExecution) -> Arc<Self> {
-        Arc::new(Self { store, execution, failure: DiskFailure::default(), current: Mutex::new(None) })
+        Arc::new(Self { store, execution, failure: DiskFailure::default(), current: Mutex::default() })
     }
 
     pub(crate) fn current(&self) -> Option<VerifiedSnapshot> {
-        self.current.lock().clone()
+        self.current.lock().snapshot.clone()
+    }
+
+    /// From here on nothing of this run becomes current; waits for what is just being made so, as long as the disk takes.
+    pub(crate) async fn close<Rt: AsyncRuntime>(self: &Arc<Self>) {
+        let closed = self.blocking::<Rt, _>(|snapshots| {
+            snapshots.current.lock().closed = true;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "the metadata snapshots were not closed in order");
+        }
     }
 
     pub(crate) fn store(&self) -> &dyn SnapshotStore {
@@ -70,11 +90,14 @@ impl Snapshots {
     /// Makes `new` current unless what is current is newer.
     fn promote(&self, new: VerifiedSnapshot) -> io::Result<()> {
         let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|old| old.metadata.last > new.metadata.last) {
+        if current.closed {
+            return Err(io::Error::other("the run that made this snapshot is over"));
+        }
+        if current.snapshot.as_ref().is_some_and(|old| old.metadata.last > new.metadata.last) {
             return Ok(());
         }
         self.store.promote(&new.blob)?;
-        *current = Some(new);
+        current.snapshot = Some(new);
         Ok(())
     }
 
@@ -248,5 +271,35 @@ impl<Rt: AsyncRuntime> RaftSnapshotBuilder<TypeConfig<Rt>> for SnapshotBuilder<R
             Ok(snapshot)
         });
         Ok(openraft_snapshot(&built.await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quorum::MemorySnapshots;
+
+    fn snapshot(store: &MemorySnapshots, index: u64) -> VerifiedSnapshot {
+        let last = Some(LogIndexId { leader_id: CommittedLeader::new(1), index });
+        let metadata =
+            SnapshotMetadata { cluster_id: ClusterId::NONE, last, membership: StoredMembershipConfig::default() };
+        let writer = SnapshotWriter::create(store, &metadata).expect("creates");
+        VerifiedSnapshot::verify(writer.finish().expect("finishes")).expect("is sound")
+    }
+
+    #[tokio::test]
+    async fn a_builder_that_outlived_its_run_replaced_the_snapshot_of_the_next() {
+        let store = MemorySnapshots::default();
+        let open = || {
+            Snapshots::open(Arc::new(store.clone()), StorageExecution::Thread, DiskFailure::default()).expect("opens")
+        };
+        let first = open();
+        let late = snapshot(&store, 5);
+        first.close::<crate::quorum::TokioRuntime>().await;
+        let second = open();
+        second.promote(snapshot(&store, 9)).expect("is made current");
+        assert!(first.promote(late).is_err());
+        let kept = open().current().expect("there is one").metadata.last.map(|id| id.index);
+        assert_eq!(kept, Some(9), "the log behind it is purged");
     }
 }

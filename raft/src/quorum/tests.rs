@@ -1,6 +1,7 @@
 //! Whole quorums on one thread: virtual time, seeded randomness, a network and disks in memory, the shipped code.
 
 use super::codec::Encode as _;
+use super::seeded_runtime::{SeededRuntime, seed_thread, wake_late};
 use super::types::Decision;
 use super::wire::{Envelope, Reply, Request};
 use super::*;
@@ -18,12 +19,14 @@ use futures_util::future::{BoxFuture, join_all};
 use openraft::AsyncRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use parking_lot::Mutex;
+use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
-type Rt = DeterministicRng<TokioRuntime>;
+type Rt = DeterministicRng<SeededRuntime>;
 type Voter = MetadataQuorum<Rt>;
 
 /// Virtual time a condition may take: far above every timeout, so that only what never happens fails.
@@ -33,7 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn simulate<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
     for seed in 0..4 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        seed_thread(Some(seed));
         runtime.expect("a runtime").block_on(Rt::scope(seed, scenario()));
+        wake_late(Duration::ZERO);
     }
 }
 
@@ -42,6 +47,32 @@ fn simulate<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
 struct Hub {
     running: Mutex<BTreeMap<NodeId, Voter>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    weather: Mutex<Weather>,
+}
+
+/// How long a message is under way, and how late whoever it is for takes it up.
+#[derive(Clone, Copy)]
+struct Weather {
+    one_way: (Duration, Duration),
+    late: Duration,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        // Without latency virtual time would stand still between a request and its answer.
+        Self { one_way: (Duration::from_micros(300), Duration::from_micros(300)), late: Duration::ZERO }
+    }
+}
+
+impl Weather {
+    async fn travel(self) {
+        let between = |from: Duration, to: Duration| {
+            let (from, to) = (from.as_micros() as u64, to.as_micros() as u64);
+            Duration::from_micros(Rt::thread_rng().random_range(from..=to))
+        };
+        // Not the runtime's own, which is late besides.
+        tokio::time::sleep(between(self.one_way.0, self.one_way.1) + between(Duration::ZERO, self.late)).await;
+    }
 }
 
 struct Wire {
@@ -57,8 +88,8 @@ impl QuorumTransport for Wire {
         request: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, TransportError>> {
         async move {
-            // Latency: without it virtual time would stand still between a request and its answer.
-            Rt::sleep(Duration::from_micros(300)).await;
+            let weather = *self.hub.weather.lock();
+            weather.travel().await;
             let lost = |from, to| self.hub.cut.lock().contains(&(from, to));
             if lost(self.from, to) {
                 std::future::pending::<()>().await; // packets vanish; nobody says so
@@ -66,6 +97,7 @@ impl QuorumTransport for Wire {
             let voter = self.hub.running.lock().get(&to).cloned();
             let voter = voter.ok_or_else(|| TransportError::Unreachable("connection refused".into()))?;
             let reply = voter.handle(request).await;
+            weather.travel().await;
             if lost(to, self.from) {
                 std::future::pending::<()>().await;
             }
@@ -103,6 +135,13 @@ struct Cluster {
     machines: BTreeMap<NodeId, Machine>,
     next_directory: u128,
     tune: fn(&mut QuorumConfig),
+}
+
+/// In which terms somebody was active, and for how many milliseconds nobody was.
+#[derive(Default, Debug, PartialEq)]
+struct Reigns {
+    terms: BTreeSet<u64>,
+    without: u64,
 }
 
 const KEY: &str = "log.retention.ms";
@@ -236,7 +275,41 @@ impl Cluster {
                 Err(QuorumError::NotController(_)) if tries < 100 => tries += 1,
                 Err(error) => panic!("{error}"),
             }
+            Rt::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    fn set_weather(&self, one_way: (u64, u64), late: u64) {
+        let ms = Duration::from_millis;
+        *self.hub.weather.lock() = Weather { one_way: (ms(one_way.0), ms(one_way.1)), late: ms(late) };
+        wake_late(ms(late));
+    }
+
+    /// Cuts both ways between a node and the others, or mends them.
+    fn cut_off(&self, i: i32) {
+        for other in self.machines.keys().filter(|id| id.0 != i) {
+            self.hub.cut.lock().extend([(NodeId(i), *other), (*other, NodeId(i))]);
+        }
+    }
+
+    fn mend(&self) {
+        self.hub.cut.lock().clear();
+    }
+
+    /// Looks every 5 ms, for so long, at who is active.
+    async fn watch(&self, seconds: u64) -> Reigns {
+        let mut reigns = Reigns::default();
+        let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        while tokio::time::Instant::now() < end {
+            let active: Vec<Voter> = self.running().into_iter().filter(Voter::is_active).collect();
+            assert!(active.len() <= 1, "two controllers: {:#?}", active.iter().map(Voter::status).collect::<Vec<_>>());
+            match active.first() {
+                Some(voter) => drop(reigns.terms.insert(voter.leadership().borrow().term)),
+                None => reigns.without += 5,
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        reigns
     }
 
     /// Takes a wiped voter in, through whoever is active, again until it is done.
@@ -685,6 +758,215 @@ fn an_isolated_leader_does_not_say_that_all_is_well() {
         let outcome = Rt::timeout(Duration::from_secs(5), cut_off.submit(ControllerRequest::ExpireSessions)).await;
         assert!(!matches!(outcome, Ok(Ok(_))), "{outcome:?}");
     });
+}
+
+/// Counts what is warned of on this thread.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target().starts_with("rookery_raft")
+    }
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn an_isolated_leader_took_its_office_again_and_again() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let term = cluster.voter(old).status().leadership.term;
+        cluster.cut_off(old);
+        let warnings = Arc::new(AtomicUsize::new(0));
+        let counting = tracing::subscriber::set_default(Warnings(warnings.clone()));
+        let new = cluster.next_active(old, term).await;
+        cluster.watch(30).await;
+        drop(counting);
+        assert_eq!(warnings.load(Ordering::Relaxed), 1, "the lease was lost once");
+        let outcome = cluster.voter(old).submit(set(3)).await;
+        assert!(matches!(outcome, Err(QuorumError::NotController(_))), "{outcome:?}");
+        assert_eq!(cluster.voter(old).controller_in_sight(), None);
+        let follower = cluster.voter((1..=3).find(|i| ![old, new].contains(i)).expect("the third"));
+        assert_eq!(follower.controller_in_sight(), Some(NodeId(new)));
+        cluster.mend();
+        cluster.voter(new).submit(set(2)).await.expect("the majority goes on");
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn a_request_that_came_after_the_lease_had_run_out_waited_for_the_batch_before_it() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let others = (1..=3).filter(|i| *i != old);
+        // Two away: nobody can depose it, and what it has proposed stays open.
+        for other in others {
+            cluster.hub.running.lock().remove(&NodeId(other));
+        }
+        let voter = cluster.voter(old);
+        let open = Rt::spawn(async move { voter.submit(set(2)).await });
+        let voter = cluster.voter(old);
+        Rt::sleep(Duration::from_millis(1)).await;
+        let behind = Rt::timeout(Duration::from_secs(2), voter.submit(set(3))).await;
+        assert!(matches!(behind, Ok(Err(QuorumError::NotController(_)))), "{behind:?}");
+        drop(open);
+    });
+}
+
+#[test]
+fn a_voter_without_a_majority_still_named_the_last_controller() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let leader = cluster.active().await;
+        let follower = leader % 3 + 1;
+        cluster.until("it knows", || cluster.voter(follower).controller_in_sight()).await;
+        cluster.cut_off(follower);
+        cluster.until("it says so", || cluster.voter(follower).controller_in_sight().is_none().then_some(())).await;
+        assert_eq!(cluster.voter(leader).controller_in_sight(), Some(NodeId(leader)));
+    });
+}
+
+#[test]
+fn a_damaged_snapshot_was_opened_again_and_again() {
+    simulate(|| async {
+        let cluster = Cluster::formed_with(1, |config| config.snapshot_after = 5).await;
+        for value in 0..20 {
+            cluster.write(value).await;
+        }
+        let voter = cluster.voter(1);
+        cluster.until("a snapshot", || (voter.status().snapshot.0 > 0).then_some(())).await;
+        voter.stop().await;
+        let machine = &cluster.machines[&NodeId(1)];
+        let mut damaged = machine.snapshots.create().expect("creates");
+        damaged.write(b"RKSN\x01 and nothing of what belongs there").expect("writes");
+        machine.snapshots.promote(&damaged.finish().expect("finishes")).expect("promotes");
+        let controller = Controller::new(ControllerConfig::default(), [8; 32]);
+        let again = voter.reopen(Box::new(machine.disk.open()), controller).await;
+        assert!(matches!(again, Err(QuorumError::Storage(QuorumStorageError::Corrupt(_)))), "{again:?}");
+    });
+}
+
+/// openraft gives up on a heartbeat after one interval; so no answer ever counted, and nobody else was elected either.
+#[test]
+fn a_majority_that_answered_later_than_a_heartbeat_interval_gave_no_lease() {
+    for one_way in [25, 60] {
+        simulate(|| async {
+            let cluster = Cluster::formed(3).await;
+            cluster.write(1).await;
+            let term = cluster.voter(cluster.active().await).status().leadership.term;
+            cluster.set_weather((one_way, one_way), 0);
+            assert_eq!(cluster.watch(60).await, Reigns { terms: [term].into(), without: 0 });
+        });
+    }
+}
+
+#[test]
+fn after_power_loss_of_all_and_the_loss_of_one_a_slow_majority_had_no_controller() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        for i in 1..=3 {
+            cluster.machines[&NodeId(i)].disk.crash();
+        }
+        for i in 1..=3 {
+            cluster.kill(i).await;
+        }
+        cluster.set_weather((25, 30), 0);
+        cluster.start(1).await;
+        cluster.start(2).await;
+        cluster.active().await;
+        let reigns = cluster.watch(60).await;
+        assert_eq!((reigns.terms.len(), reigns.without), (1, 0));
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn a_majority_that_is_back_has_a_controller_within_a_bounded_time() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let mut longest = 0;
+        for round in 0..40 {
+            let leader = cluster.active().await;
+            let (dead, weather) = (leader % 3 + 1, if round % 2 == 0 { (0, 1) } else { (20, 40) });
+            cluster.set_weather(weather, 0);
+            if round % 4 < 2 {
+                cluster.kill(dead).await;
+            }
+            // Nobody has a majority.
+            (1..=3).for_each(|i| cluster.cut_off(i));
+            let away = Duration::from_millis(Rt::thread_rng().random_range(100..6000));
+            Rt::sleep(away).await;
+            cluster.mend();
+            let mended = tokio::time::Instant::now();
+            cluster.active().await;
+            longest = longest.max(mended.elapsed().as_millis());
+            if round % 4 < 2 {
+                cluster.start(dead).await;
+            }
+            cluster.watch(2).await;
+        }
+        assert!(longest <= 3000, "{longest} ms");
+    });
+}
+
+/// A voter that had answered a leader, and forgot it with its process, elected another while the first one counted on that answer.
+#[test]
+fn a_voter_that_started_anew_elected_another_while_the_leader_held_its_lease() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        for _ in 0..10 {
+            let leader = cluster.active().await;
+            let (answers, cut) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+            // It would stand for election, if anybody voted for it.
+            cluster.cut_off(cut);
+            cluster.hub.cut.lock().retain(|(a, b)| [a.0, b.0].contains(&leader));
+            let pause = Rt::thread_rng().random_range(800..1500);
+            Rt::sleep(Duration::from_millis(pause)).await;
+            assert_eq!(cluster.active().await, leader, "a majority answers it");
+            cluster.kill(answers).await;
+            cluster.start(answers).await;
+            cluster.cut_off(leader);
+            cluster.watch(3).await;
+            cluster.mend();
+            cluster.watch(2).await;
+        }
+    });
+}
+
+/// One-way jitter, tasks that are late, and both: for a minute each, or as `ROOKERY_SIM_CALM_SECONDS` says.
+#[test]
+fn jitter_and_a_busy_machine_changed_the_controller() {
+    let seconds = std::env::var("ROOKERY_SIM_CALM_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    for (one_way, late) in [((0, 100), 0), ((0, 1), 100), ((0, 50), 50)] {
+        simulate(|| async {
+            let cluster = Cluster::formed(3).await;
+            cluster.write(1).await;
+            let term = cluster.voter(cluster.active().await).status().leadership.term;
+            cluster.set_weather(one_way, late);
+            let reigns = cluster.watch(seconds).await;
+            println!("{one_way:?} {late}: {reigns:?}");
+            assert_eq!(reigns.terms, [term].into(), "{one_way:?} {late}");
+        });
+    }
 }
 
 #[test]

@@ -16,9 +16,6 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 
-#[cfg(any(test, feature = "testing"))]
-pub use super::seeded_runtime::TokioRuntime;
-#[cfg(not(any(test, feature = "testing")))]
 pub use openraft_rt_tokio::TokioRuntime;
 
 /// How to reach a voter.
