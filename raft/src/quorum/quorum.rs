@@ -45,7 +45,7 @@ use crate::record::Observation;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::async_runtime::{Instant as _, Select2, WatchReceiver as _};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
