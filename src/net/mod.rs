@@ -33,6 +33,7 @@ mod outgoing;
 
 pub use budget::RequestBudget;
 pub use listener::{BoundListener, ListenerError, NetConfig, listen};
+#[cfg(feature = "rocksdb")] // for the command line
 pub(crate) use outgoing::Outgoing;
 
 use bytes::Bytes;
