@@ -156,9 +156,10 @@ impl FailureWatch {
         if let Some(watcher) = &mut watching.brokers {
             return watcher.tick(now);
         }
-        let followed = heard.and_then(|(id, ago)| {
+        let followed = heard.and_then(|(id, at)| {
             let broker = image.cluster.broker(id)?;
-            Some(Followed { id, epoch: broker.epoch(), heard: now.saturating_sub(ago) })
+            // No second look at the clock: the same message came at the same time at every tick.
+            Some(Followed { id, epoch: broker.epoch(), heard: at.saturating_duration_since(self.began) })
         });
         watching.leader.tick(followed, now).into_iter().collect()
     }

@@ -45,7 +45,7 @@ use crate::record::Observation;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use openraft::async_runtime::{Select2, WatchReceiver as _};
+use openraft::async_runtime::{Instant as _, Select2, WatchReceiver as _};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
@@ -295,8 +295,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         self.inner.surroundings.leadership.borrow().active
     }
 
-    /// Who led last as far as this voter has heard, and how long ago it did; `None` while this node leads itself.
-    pub fn leader_heard(&self) -> Option<(NodeId, Duration)> {
+    /// Who led last as far as this voter has heard, and when it did; `None` while this node leads itself.
+    pub fn leader_heard(&self) -> Option<(NodeId, Rt::Instant)> {
         let run = self.run();
         let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
         run.service.heard().filter(|_| leads != Some(run.service.peers.me))
@@ -310,13 +310,14 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     pub fn leader_is_dead(&self, leader: NodeId) {
         let run = self.run();
         let Leadership { term, voters, .. } = self.inner.surroundings.leadership.borrow().clone();
-        let Some((_, ago)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
+        let Some((_, heard)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
         let config = &self.inner.surroundings.config;
         let lease = Lease::new(config).length;
         let before = voters.iter().filter(|v| v.id.node_id < config.me.node_id && v.id.node_id != leader).count();
         // Others may have heard it a heartbeat later.
-        let wait = lease.saturating_sub(ago) + config.heartbeat + STAGGER * u32::try_from(before).unwrap_or(u32::MAX);
         let now = Rt::Instant::now();
+        let order = u32::try_from(before).unwrap_or(u32::MAX);
+        let wait = lease.saturating_sub(now - heard) + config.heartbeat + STAGGER * order;
         {
             let mut stands_at = run.stands_at.lock();
             if stands_at.is_some_and(|at| now < at) {
@@ -328,7 +329,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let standing = async move {
             Rt::sleep(wait).await;
             let leadership = this.inner.surroundings.leadership.borrow().clone();
-            let silent = this.leader_heard().is_some_and(|(id, ago)| id == leader && ago > lease);
+            let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && Rt::Instant::now() - at > lease);
             if silent && leadership.term == term {
                 tracing::info!(leader = leader.0, term, "the leader is dead: standing for election");
                 // A Raft that has ended says why itself.
@@ -349,7 +350,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let in_sight = if leader == run.service.peers.me {
             leadership.active
         } else {
-            run.service.heard().is_some_and(|(id, ago)| id == leader.node_id && ago < OUT_OF_SIGHT)
+            let heard = run.service.heard();
+            heard.is_some_and(|(id, at)| id == leader.node_id && Rt::Instant::now() - at < OUT_OF_SIGHT)
         };
         in_sight.then_some(leader.node_id)
     }
