@@ -18,7 +18,7 @@
 //! begins only after the one before has ended to its last task, so there are never two that answer for one identity.
 
 use super::config::QuorumConfig;
-use super::controller_task::{ControllerTask, QUEUE, Submission};
+use super::controller_task::{ControllerTask, Office, QUEUE, Submission};
 use super::disk_failure::DiskFailure;
 use super::error::{LeaderHint, QuorumError};
 use super::formation::{Formation, Report, Standing};
@@ -77,6 +77,9 @@ pub struct Leadership {
     pub leader: Option<LeaderHint>,
     /// Whether this node is the active controller: it leads, has applied its own term's first entry, and a majority has answered it lately.
     pub active: bool,
+    /// Whether this node is the active controller, or will be again, with all that it has learned, as soon as a majority answers it: it still waits for that
+    /// after its lease has lapsed.
+    pub in_office: bool,
     /// The voters.
     pub voters: Vec<LeaderHint>,
     /// Why Raft has stopped here, if it has.
@@ -565,6 +568,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             wall_clock: config.wall_clock,
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
+            office: Office::Lost,
         };
         let lease = Lease::new(&config);
         let watching = watch_leadership(raft.clone(), lease, leadership.clone());
@@ -658,7 +662,7 @@ async fn supervise(
 /// The first failure stays.
 fn fail(leadership: &watch::Sender<Leadership>, why: &str) {
     leadership.send_modify(|leadership| {
-        leadership.active = false;
+        (leadership.active, leadership.in_office) = (false, false);
         leadership.failure.get_or_insert_with(|| why.to_owned());
     });
 }
@@ -693,40 +697,42 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             (leadership_of(&metrics), lease.held(&metrics))
         };
         let at = Rt::Instant::now();
-        let holds = match held {
-            Held::Not => false,
-            Held::Until(end) => at < end,
-            Held::Always => true,
+        let ends = match held {
+            Held::Since(answered) => [lease.length, lease.patience()].map(|length| answered + length),
+            Held::Not | Held::Always => [at; 2],
         };
-        let entitled = now.active;
-        now.active &= holds;
+        let entitled = now.active && held != Held::Not;
+        [now.active, now.in_office] = ends.map(|end| entitled && (held == Held::Always || at < end));
         let before = leadership.borrow().clone();
+        if before.active && !now.active && now.in_office {
+            tracing::debug!(term = now.term, "this leader's lease has lapsed: its controller stands by");
+        }
         match waiting {
             Some((term, since)) if !entitled || now.active || term != now.term => {
-                let (stood_by, again) = (at - since, now.active && term == now.term);
-                tracing::info!(term, ?stood_by, again, "this leader no longer waits for a majority");
+                let (waited, again) = (at - since, now.active && term == now.term);
+                tracing::info!(term, ?waited, again, "this leader no longer waits for a majority");
                 waiting = None;
             }
-            None if entitled && !now.active && before.active && before.term == now.term => {
-                let lease = lease.length;
+            None if entitled && !now.in_office && before.in_office && before.term == now.term => {
+                let within = lease.patience();
                 tracing::warn!(
                     term = now.term,
-                    ?lease,
-                    "no majority has answered this leader within its lease: its controller stands by"
+                    ?within,
+                    "no majority has answered this leader for longer than its lease: its controller resigns"
                 );
                 waiting = Some((now.term, at));
             }
             _ => {}
         }
-        let ends = match held {
-            Held::Until(end) if now.active => Some(end),
-            Held::Not | Held::Until(_) | Held::Always => None,
+        let next = match held {
+            Held::Since(_) => ends.into_iter().find(|end| entitled && at < *end),
+            Held::Not | Held::Always => None,
         };
         leadership.send_if_modified(|old| {
             if old.failure.is_some() {
                 // A task of ours has failed; Raft knows nothing of that.
                 now.failure.clone_from(&old.failure);
-                now.active = false;
+                (now.active, now.in_office) = (false, false);
             }
             let changed = *old != now;
             if changed {
@@ -735,7 +741,7 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             changed
         });
         let over = async {
-            match ends {
+            match next {
                 Some(end) => Rt::sleep_until(end).await,
                 None => pending().await,
             }
@@ -753,10 +759,13 @@ fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Lea
     let hint = |id: QuorumNodeId| LeaderHint { id, node: membership.get_node(&id).cloned().unwrap_or_default() };
     let applied_term = metrics.last_applied.map(|id| id.leader_id.term);
     let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
+    let active =
+        failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term);
     Leadership {
         term: metrics.current_term,
         leader: metrics.current_leader.map(hint),
-        active: failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term),
+        active,
+        in_office: active,
         voters: metrics.membership_config.voter_ids().map(hint).collect(),
         failure,
     }

@@ -6,13 +6,13 @@ use super::types::Decision;
 use super::wire::{Envelope, Reply, Request};
 use super::*;
 use crate::controller::{
-    ConfigChange, ConfigOp, Controller, ControllerConfig, ControllerRequest, ControllerResponse,
-    IncrementalAlterConfigsRequest,
+    BrokerHeartbeatRequest, ConfigChange, ConfigOp, Controller, ControllerConfig, ControllerRequest,
+    ControllerResponse, DiskSpace, IncrementalAlterConfigsRequest, RegisterBrokerRequest,
 };
 use crate::delta::{MetadataDelta, MetadataPublisher};
-use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId, QuorumNodeId};
+use crate::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId, QuorumNodeId};
 use crate::image::MetadataImage;
-use crate::record::ConfigResource;
+use crate::record::{Address, ConfigResource, Directory, DirectoryState, FeatureRange, METADATA_VERSION_FEATURE};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -264,19 +264,66 @@ impl Cluster {
 
     /// Writes through whoever is active, again until it is carried out.
     async fn write(&self, value: u64) {
+        assert_eq!(self.ask(set(value)).await, ControllerResponse::AlterConfigs(vec![Ok(())]));
+    }
+
+    /// Asks whoever is active, again until it is answered.
+    async fn ask(&self, request: ControllerRequest) -> ControllerResponse {
         let mut tries = 0;
         loop {
             let active = self.active().await;
-            match self.voter(active).submit(set(value)).await {
-                Ok(response) => {
-                    assert_eq!(response, ControllerResponse::AlterConfigs(vec![Ok(())]));
-                    return;
-                }
+            match self.voter(active).submit(request.clone()).await {
+                Ok(response) => return response,
                 Err(QuorumError::NotController(_)) if tries < 100 => tries += 1,
                 Err(error) => panic!("{error}"),
             }
             Rt::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Registers a broker, and sends its heartbeats for as long as it is among `alive`.
+    async fn start_broker(&self, id: NodeId, alive: &Arc<Mutex<BTreeSet<NodeId>>>) {
+        let image = self.voter(self.active().await).image();
+        let life = Uuid::from_u128(id.0 as u128);
+        let directory = Directory { id: DirectoryId(life), state: DirectoryState::Online };
+        let registration = RegisterBrokerRequest {
+            cluster_id: image.cluster.cluster_id().expect("formed"),
+            id,
+            incarnation: IncarnationId(life),
+            previous_epoch: BrokerEpoch::UNKNOWN,
+            listeners: vec![],
+            peer_address: Address { host: "broker".into(), port: 9 },
+            gossip_address: None,
+            rack: None,
+            features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), FeatureRange { min: 1, max: 1 })]),
+            directories: vec![directory],
+            is_controller: false,
+        };
+        let ControllerResponse::RegisterBroker { epoch } =
+            self.ask(ControllerRequest::RegisterBroker(registration)).await
+        else {
+            panic!("it answers something else");
+        };
+        alive.lock().insert(id);
+        let (hub, alive) = (self.hub.clone(), alive.clone());
+        drop(Rt::spawn(async move {
+            while alive.lock().contains(&id) {
+                let active = hub.running.lock().values().find(|v| v.is_active()).cloned();
+                if let Some(voter) = active {
+                    let heartbeat = BrokerHeartbeatRequest {
+                        id,
+                        epoch,
+                        applied_offset: voter.image().offset,
+                        want_fence: false,
+                        want_shutdown: false,
+                        oldest_unfinished_commit: Duration::ZERO,
+                        disk_space: DiskSpace::Ample,
+                    };
+                    let _ = voter.submit(ControllerRequest::BrokerHeartbeat(heartbeat)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
     }
 
     fn set_weather(&self, one_way: (u64, u64), late: u64) {
@@ -950,6 +997,46 @@ fn a_voter_that_started_anew_elected_another_while_the_leader_held_its_lease() {
             cluster.watch(2).await;
         }
     });
+}
+
+/// The lease lapsed between two answers, and with each lapse went the office and all sessions: nobody's silence was ever noticed.
+#[test]
+fn a_lease_that_lapsed_in_every_turn_took_the_office_and_hid_a_dead_broker() {
+    for (one_way, one_is_away) in [((80, 120), false), ((115, 120), false), ((0, 100), true)] {
+        simulate(|| async {
+            let cluster = Cluster::formed(3).await;
+            cluster.write(1).await;
+            let leader = cluster.active().await;
+            let voter = cluster.voter(leader);
+            let term = voter.status().leadership.term;
+            let (alive, lives, dies) = (Arc::default(), NodeId(8), NodeId(9));
+            let fenced = |id| voter.image().cluster.broker(id).is_none_or(|broker| broker.fenced);
+            for id in [lives, dies] {
+                cluster.start_broker(id, &alive).await;
+                cluster.until("it is unfenced", || (!fenced(id)).then_some(())).await;
+            }
+            if one_is_away {
+                cluster.kill(leader % 3 + 1).await;
+            }
+            cluster.set_weather(one_way, 0);
+            let mut lapses = 0;
+            let mut was_active = true;
+            for _ in 0..4000 {
+                let leadership = voter.leadership().borrow().clone();
+                assert!(leadership.in_office && leadership.term == term, "{one_way:?}: {leadership:?}");
+                assert!(!fenced(lives) && !fenced(dies), "both send heartbeats");
+                lapses += u32::from(was_active && !leadership.active);
+                was_active = leadership.active;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            println!("{one_way:?}, one away: {one_is_away}: {lapses} lapses in 20 s");
+            alive.lock().remove(&dies);
+            cluster.until("its session ends", || fenced(dies).then_some(())).await;
+            assert!(!fenced(lives));
+            assert_eq!(voter.status().leadership.term, term);
+            alive.lock().clear();
+        });
+    }
 }
 
 /// One-way jitter, tasks that are late, and both: for a minute each, or as `ROOKERY_SIM_CALM_SECONDS` says.
