@@ -150,8 +150,8 @@ struct Run<Rt: AsyncRuntime> {
     disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
-    /// When this voter stands for election in the place of a dead leader; perhaps over.
-    stands_at: Mutex<Option<Rt::Instant>>,
+    /// When this voter stands for election in the place of a dead leader, perhaps over, and who does so.
+    standing: Mutex<Option<(Rt::Instant, Rt::JoinHandle<()>)>>,
 }
 
 /// Everything a voter is made of.
@@ -230,7 +230,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             tracing::warn!(%error, "Raft did not end in order");
         }
         let tasks = std::mem::take(&mut *run.tasks.lock());
-        for task in tasks {
+        let standing = run.standing.lock().take();
+        for task in tasks.into_iter().chain(standing.map(|(_, task)| task)) {
             let _ = task.await;
         }
         run.service.snapshots.close::<Rt>().await;
@@ -321,15 +322,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let now = Rt::Instant::now();
         let order = u32::try_from(before).unwrap_or(u32::MAX);
         let wait = lease.saturating_sub(now - heard) + config.heartbeat + STAGGER * order;
-        {
-            let mut stands_at = run.stands_at.lock();
-            if stands_at.is_some_and(|at| now < at) {
-                return;
-            }
-            *stands_at = Some(now + wait);
+        let mut standing = run.standing.lock();
+        if standing.as_ref().is_some_and(|(at, _)| now < *at) {
+            return;
         }
+        let before = standing.take();
         let (this, stop) = (self.clone(), run.stop.clone());
-        let standing = async move {
+        let stands = async move {
             Rt::sleep(wait).await;
             let leadership = this.inner.surroundings.leadership.borrow().clone();
             let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && Rt::Instant::now() - at > lease);
@@ -340,9 +339,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             }
             Ok(())
         };
-        let standing = until::<Rt>(stop, standing);
-        let mut tasks = run.tasks.lock();
-        tasks.push(Rt::spawn(async move { drop(standing.await) }));
+        let stands = Rt::spawn(async move {
+            if let Some((_, before)) = before {
+                let _ = before.await;
+            }
+            drop(until::<Rt>(stop, stands).await);
+        });
+        *standing = Some((now + wait, stands));
     }
 
     /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
@@ -451,6 +454,12 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     #[cfg(test)]
     pub(super) fn raft(&self) -> Raft<Rt> {
         self.run().service.raft.clone()
+    }
+
+    /// How many tasks it holds on to.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        self.run().tasks.lock().len()
     }
 
     fn is_leader(&self) -> bool {
@@ -584,7 +593,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), stands_at: Mutex::new(None) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), standing: Mutex::new(None) })
     }
 }
 

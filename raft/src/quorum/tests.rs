@@ -738,6 +738,27 @@ fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
 }
 
 #[test]
+fn each_time_a_voter_stood_in_the_place_of_a_dead_leader_it_kept_a_task_for_ever() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let leader = cluster.active().await;
+        let voter = cluster.voter(leader % 3 + 1);
+        cluster.until("it hears the leader", || voter.leader_heard()).await;
+        cluster.kill(leader).await;
+        // Nobody is elected.
+        cluster.cut_off(leader % 3 + 1);
+        let before = voter.tasks();
+        for _ in 0..1000 {
+            voter.leader_is_dead(NodeId(leader));
+            Rt::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(voter.tasks(), before);
+    });
+}
+
+#[test]
 fn a_standby_names_the_controller() {
     simulate(|| async {
         let cluster = Cluster::formed(3).await;
