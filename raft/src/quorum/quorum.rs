@@ -45,7 +45,7 @@ use crate::record::Observation;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use openraft::async_runtime::{Instant as _, Select2, WatchReceiver as _};
+use openraft::async_runtime::{Instant as _, Select2, Select3, WatchReceiver as _};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
@@ -150,6 +150,8 @@ struct Run<Rt: AsyncRuntime> {
     disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
+    /// The last term in which this node, its leader, has asked another one to take over.
+    handed_over: watch::Sender<Option<u64>>,
     /// When this voter stands for election in the place of a dead leader, perhaps over, and who does so.
     standing: Mutex<Option<(Rt::Instant, Rt::JoinHandle<()>)>>,
 }
@@ -440,6 +442,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let next = replicated.filter(|(id, _)| *id != me && voters.contains(id)).max_by_key(|(_, matched)| *matched);
         let Some((next, _)) = next else { return !self.is_leader() };
         tracing::info!(to = %next, "handing over the leadership");
+        // From then on openraft takes no entry of this leader's, and sends no heartbeat: it is for others to elect.
+        self.run().handed_over.send_replace(Some(metrics.current_term));
         if self.run().service.raft.trigger().transfer_leader(next).await.is_err() {
             return !self.is_leader();
         }
@@ -580,7 +584,8 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             office: Office::Lost,
         };
         let lease = Lease::new(&config);
-        let watching = watch_leadership(raft.clone(), lease, leadership.clone());
+        let handed_over = watch::Sender::new(None);
+        let watching = watch_leadership(raft.clone(), lease, handed_over.subscribe(), leadership.clone());
         let voting = vote_after::<Rt>(lease.length, peers.clone());
         let disk_watch = watch_disk::<Rt>(log.storage().clone(), raft.clone(), config.disk_stall_max);
         let tasks = vec![
@@ -593,7 +598,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), standing: Mutex::new(None) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), handed_over, standing: Mutex::new(None) })
     }
 }
 
@@ -691,10 +696,11 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     }
 }
 
-/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, of which nobody tells.
+/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, and that the leadership was given away, of which nobody tells.
 async fn watch_leadership<Rt: AsyncRuntime>(
     raft: Raft<Rt>,
     lease: Lease,
+    mut handed_over: watch::Receiver<Option<u64>>,
     leadership: watch::Sender<Leadership>,
 ) -> Result<(), String> {
     let mut metrics = raft.metrics();
@@ -710,7 +716,8 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             Held::Since(answered) => [lease.length, lease.patience()].map(|length| answered + length),
             Held::Not | Held::Always => [at; 2],
         };
-        let entitled = now.active && held != Held::Not;
+        let is_given_away = *handed_over.borrow_and_update() == Some(now.term);
+        let entitled = now.active && held != Held::Not && !is_given_away;
         [now.active, now.in_office] = ends.map(|end| entitled && (held == Held::Always || at < end));
         let before = leadership.borrow().clone();
         if before.active && !now.active && now.in_office {
@@ -755,9 +762,10 @@ async fn watch_leadership<Rt: AsyncRuntime>(
                 None => pending().await,
             }
         };
-        match Rt::select2(Box::pin(metrics.changed()), Box::pin(over)).await {
-            Select2::First(Ok(())) | Select2::Second(()) => {}
-            Select2::First(Err(_)) => return Err("it was stopped".to_owned()),
+        let (metrics, handed_over) = (Box::pin(metrics.changed()), Box::pin(handed_over.changed()));
+        match Rt::select3(metrics, handed_over, Box::pin(over)).await {
+            Select3::First(Ok(())) | Select3::Second(Ok(())) | Select3::Third(()) => {}
+            Select3::First(Err(_)) | Select3::Second(Err(_)) => return Err("it was stopped".to_owned()),
         }
     }
 }

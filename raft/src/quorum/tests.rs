@@ -708,6 +708,31 @@ fn a_leader_hands_over_before_it_leaves() {
 }
 
 #[test]
+fn a_leader_that_had_handed_over_took_its_office_again_until_its_lease_ended() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let voter = cluster.voter(old);
+        let term = voter.status().leadership.term;
+        // Its lease is fresh, and nobody learns that he shall take over.
+        cluster.cut_off(old);
+        let asking = voter.clone();
+        let asked = Rt::spawn(async move { asking.transfer_leadership().await });
+        for _ in 0..100 {
+            Rt::sleep(Duration::from_millis(2)).await;
+            let leadership = voter.leadership().borrow().clone();
+            assert!(!leadership.active && !leadership.in_office, "{leadership:?}");
+        }
+        assert!(!asked.await.expect("no panic"));
+        cluster.mend();
+        cluster.next_active(old, term).await;
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
 fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
     simulate(|| async {
         let mut cluster = Cluster::new(3);
