@@ -29,6 +29,7 @@
 //! Heartbeats go out for as long as the leader holds, waits or probes, so within one silence and one probe of the moment at which a majority can answer
 //! in time, either it has answered or its members, who heard nothing for a lease and an election time-out, had the rest of the silence for an election.
 //! The silence is what makes room for that where a leader can send but not hear: its heartbeats would keep the others from electing for ever.
+//! (A batch in flight is sent on, once in five election time-outs, longer than a silence needs: `a_leader_that_can_send_but_not_hear…`.)
 //! It begins one lease late because a stalled machine loses its lease, too, and an election would be no help to it.
 //!
 //! # Why heartbeats of our own

@@ -1111,8 +1111,17 @@ fn a_leader_that_can_send_but_not_hear_does_not_block_the_others() {
         for other in (1..=3).filter(|i| *i != old) {
             cluster.hub.cut.lock().insert((NodeId(other), NodeId(old)));
         }
+        // With a batch in flight, which is sent again and again and renews the others' lease each time.
+        let deaf = cluster.voter(old);
+        let outcome = Rt::spawn(async move { deaf.submit(set(4)).await });
+        let cut = tokio::time::Instant::now();
         let new = cluster.next_active(old, term).await;
+        assert!(cut.elapsed() < Duration::from_secs(3), "{:?}", cut.elapsed());
         cluster.voter(new).submit(set(5)).await.expect("the majority goes on");
+        cluster.mend();
+        let outcome = outcome.await.expect("no panic");
+        assert!(matches!(outcome, Ok(_) | Err(QuorumError::NotController(_))), "{outcome:?}");
+        cluster.agree(5).await;
     });
 }
 
