@@ -43,6 +43,10 @@
 //!
 //! A voter keeps in memory whom it has heard, and when. One that starts anew therefore gives no vote and asks for none before a lease is over, unless it has never voted
 //! or the leader itself hands over. Otherwise it could elect another leader while the one it had answered counts on it.
+//!
+//! All of this takes one length of the lease for granted: where voters differ in `quorum.election.timeout.max.ms`, for the time of a rolling restart or by mistake, the
+//! one with the shorter lease may vote for another while a leader with the longer one still answers from memory, by up to the difference; what is written needs a majority in the
+//! leader's own term and is safe all the same.
 
 use super::config::QuorumConfig;
 use super::formation_task::Raft;
