@@ -12,7 +12,10 @@ use crate::controller::{
 use crate::delta::{MetadataDelta, MetadataPublisher};
 use crate::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId, QuorumNodeId};
 use crate::image::MetadataImage;
-use crate::record::{Address, ConfigResource, Directory, DirectoryState, FeatureRange, METADATA_VERSION_FEATURE};
+use crate::record::{
+    Address, ConfigResource, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE,
+    SecurityProtocol,
+};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -291,7 +294,12 @@ impl Cluster {
             id,
             incarnation: IncarnationId(life),
             previous_epoch: BrokerEpoch::UNKNOWN,
-            listeners: vec![],
+            listeners: vec![Listener {
+                name: "PLAINTEXT".into(),
+                host: "broker".into(),
+                port: 9,
+                security_protocol: SecurityProtocol::Plaintext,
+            }],
             peer_address: Address { host: "broker".into(), port: 9 },
             gossip_address: None,
             rack: None,
