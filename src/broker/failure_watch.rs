@@ -2,7 +2,7 @@
 //!
 //! What it all means is decided by the pure [`FailureWatcher`]; here are the clock, the connections and the queue around
 //! it. It watches the brokers only while this node is the active controller: a new watch begins with each activation, because what
-//! an earlier one had heard is stale. What it begins with is known beforehand: the connections that have ended by then
+//! an earlier one had heard is stale. One that has lost its lease for a moment watches on afterwards, and leaves that moment out. What it begins with is known beforehand: the connections that have ended by then
 //! ([`Departures`]), whom gossip suspects, and who led the quorum before, whom the voters have waited for in vain if it did
 //! not hand its office over. A node that is not active watches the leader that it follows ([`LeaderWatch`]).
 //!
@@ -21,6 +21,7 @@ use rookery_raft::controller::failure_watcher::{Evidence, FailureWatcher, Failur
 use rookery_raft::controller::leader_watch::{Followed, LeaderWatch};
 use rookery_raft::ids::{BrokerEpoch, IncarnationId, NodeId};
 use rookery_raft::image::EventsImage;
+use rookery_raft::quorum::Leadership;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +49,12 @@ pub struct FailureWatch {
 
 struct Watching {
     leader: LeaderWatch,
-    /// While this node is the active controller.
+    /// While this node is in office.
     brokers: Option<FailureWatcher>,
+    /// In which term.
+    term: u64,
+    /// Since when it is in office without its lease: it refuses heartbeats, and judges nobody.
+    stands_by: Option<Duration>,
 }
 
 impl FailureWatch {
@@ -57,7 +62,7 @@ impl FailureWatch {
     pub fn new(me: NodeId, heartbeat_interval: Duration, pool: PeerPool, departures: Arc<Departures>) -> Arc<Self> {
         let config = FailureWatcherConfig { heartbeat_interval, ..Default::default() };
         let leader = LeaderWatch::new(config.clone(), Duration::ZERO);
-        let watching = Mutex::new(Watching { leader, brokers: None });
+        let watching = Mutex::new(Watching { leader, brokers: None, term: 0, stands_by: None });
         Arc::new(Self { me, config, pool, departures, began: Instant::now(), watching })
     }
 
@@ -99,7 +104,7 @@ impl FailureWatch {
                         return;
                     }
                     let leadership = leadership.borrow_and_update().clone();
-                    let verdicts = self.follow_leadership(leadership.active, &before, &quorum);
+                    let verdicts = self.follow_leadership(&leadership, &before, &quorum);
                     let leader = leadership.leader.map(|leader| leader.id.node_id);
                     before.leader = leader.filter(|leader| *leader != self.me).or(before.leader);
                     verdicts
@@ -153,12 +158,14 @@ impl FailureWatch {
         let (heard, image) = (quorum.leader_heard(), quorum.image());
         let now = self.began.elapsed();
         let mut watching = self.watching.lock();
+        let stands_by = watching.stands_by.is_some();
         if let Some(watcher) = &mut watching.brokers {
-            return watcher.tick(now);
+            return if stands_by { Vec::new() } else { watcher.tick(now) };
         }
-        let followed = heard.and_then(|(id, ago)| {
+        let followed = heard.and_then(|(id, at)| {
             let broker = image.cluster.broker(id)?;
-            Some(Followed { id, epoch: broker.epoch(), heard: now.saturating_sub(ago) })
+            // No second look at the clock: the same message came at the same time at every tick.
+            Some(Followed { id, epoch: broker.epoch(), heard: at.saturating_duration_since(self.began) })
         });
         watching.leader.tick(followed, now).into_iter().collect()
     }
@@ -199,16 +206,25 @@ impl FailureWatch {
         }
     }
 
-    fn follow_leadership(&self, active: bool, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
+    fn follow_leadership(&self, leadership: &Leadership, before: &Before, quorum: &MetadataQuorum) -> Vec<Verdict> {
         let mut watching = self.watching.lock();
-        if !active {
-            watching.brokers = None;
-            return Vec::new();
-        }
-        if watching.brokers.is_some() {
-            return Vec::new();
-        }
         let now = self.began.elapsed();
+        if !leadership.in_office || leadership.term != watching.term {
+            (watching.brokers, watching.stands_by, watching.term) = (None, None, leadership.term);
+        }
+        if !leadership.active {
+            if watching.brokers.is_some() {
+                watching.stands_by.get_or_insert(now);
+            }
+            return Vec::new();
+        }
+        let stood_by = watching.stands_by.take();
+        if let Some(watcher) = &mut watching.brokers {
+            if let Some(since) = stood_by {
+                watcher.stood_by(since, now);
+            }
+            return Vec::new();
+        }
         let suspicion = watching.leader.take();
         let fresh = watching.brokers.insert(FailureWatcher::new(self.config.clone(), self.me, now));
         fresh.on_cluster(&quorum.image().cluster, now);

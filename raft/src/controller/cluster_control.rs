@@ -142,6 +142,13 @@ impl ClusterControl {
         self.sessions = image.cluster.brokers().map(|b| (b.id(), Session::new(b.epoch(), now))).collect();
     }
 
+    /// What brokers said from `since` to `now` was refused: that time is no silence of theirs.
+    pub(super) fn stood_by(&mut self, since: Duration, now: Duration) {
+        let gap = now.saturating_sub(since);
+        self.last_expiry_check = (self.last_expiry_check + gap).min(now);
+        self.sessions.values_mut().for_each(|s| s.last_contact = (s.last_contact + gap).min(now));
+    }
+
     pub(super) fn forget(&mut self) {
         self.sessions.clear();
         self.observations.forget();

@@ -27,6 +27,7 @@
 //!
 //! - **Own lag**: a watcher that was not running for three intervals has heard nobody; all cases are dropped. Silence is therefore
 //!   judged in [`FailureWatcher::tick`] only, which knows of its own lag. A new watcher counts silence from its start.
+//! - **Standing by**: a controller whose lease has lapsed for a moment refuses heartbeats; that time is left out ([`FailureWatcher::stood_by`]).
 //! - **Lonely**: if more than half of the watched brokers are silent at once, it is rather this node that is cut off.
 //!   Silence convicts nobody then. (A refused connection and another incarnation are answers of the other host, not
 //!   silence; they convict still.)
@@ -296,6 +297,20 @@ impl FailureWatcher {
         }
     }
 
+    /// From `since` to `now` this node refused what brokers said, for want of its lease, and did not look at them either: that time is no
+    /// silence of theirs. It was not ticked meanwhile.
+    pub fn stood_by(&mut self, since: Duration, now: Duration) {
+        let gap = now.saturating_sub(since);
+        let later = |at: Duration| (at + gap).min(now);
+        self.last_tick = later(self.last_tick);
+        for watched in self.brokers.values_mut() {
+            watched.last_heartbeat = later(watched.last_heartbeat);
+            if let Some(case) = &mut watched.case {
+                case.opened = later(case.opened);
+            }
+        }
+    }
+
     /// A proposed fence was carried out, or refused.
     pub fn on_answer(&mut self, id: NodeId, epoch: BrokerEpoch, now: Duration) {
         if let Some(watched) = self.brokers.get_mut(&id).filter(|w| w.epoch == epoch && w.proposal == Proposal::Waits) {
@@ -530,6 +545,19 @@ mod tests {
             verdicts.extend(watcher.tick(ms(at)).into_iter().map(|v| (at, v)));
         }
         verdicts
+    }
+
+    #[test]
+    fn a_lease_that_lapsed_again_and_again_hid_a_dead_broker() {
+        let mut w = watcher(3);
+        assert_eq!(fences(&run(&mut w, 20, 1000, 3, &[])), []);
+        let mut found = Vec::new();
+        for turn in 0..40 {
+            let lapsed = 1000 + turn * 440;
+            w.stood_by(ms(lapsed), ms(lapsed + 320));
+            found.extend(fences(&run(&mut w, lapsed + 320, lapsed + 440, 3, &[3])));
+        }
+        assert_eq!(found, [NodeId(3)], "and of the others' silence meanwhile nothing was made");
     }
 
     fn fences(verdicts: &[(u64, Verdict)]) -> Vec<NodeId> {

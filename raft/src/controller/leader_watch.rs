@@ -77,7 +77,10 @@ impl LeaderWatch {
     }
 
     fn follow(&mut self, of: Followed, now: Duration) {
-        if self.suspicion.as_ref().is_some_and(|suspicion| suspicion.of != of) {
+        // A case opens after two intervals of silence, so a message that ends it is later than the last one by more than one.
+        let spoke = |before: Followed| of.heard.saturating_sub(before.heard) > self.config.heartbeat_interval;
+        let another = |before: Followed| (before.id, before.epoch) != (of.id, of.epoch);
+        if self.suspicion.as_ref().is_some_and(|suspicion| another(suspicion.of) || spoke(suspicion.of)) {
             self.suspicion = None;
         }
         if self.suspicion.is_none() && now.saturating_sub(of.heard) > self.config.heartbeat_interval * 2 {
@@ -142,6 +145,18 @@ mod tests {
         let taken = watch.take().expect("it was silent all the time");
         assert_eq!((Some(taken.of), taken.case.opened, taken.case.pings_sent), (followed(980), ms(1200), 5));
         assert_eq!(silence(&mut watch, 1700, 1820, 980), [], "while this voter led it had nothing to say");
+    }
+
+    #[test]
+    fn the_same_message_told_with_a_clock_a_little_off_acquitted_the_leader_at_every_tick() {
+        let mut watch = LeaderWatch::new(FailureWatcherConfig::default(), ms(0));
+        let off = |at: u64| Duration::from_micros(at * 7 % 13);
+        let pinged = (0..600).step_by(20).filter(|at| {
+            let leader = Followed { id: LEADER, epoch: EPOCH, heard: off(*at) };
+            watch.tick(Some(leader), ms(*at)).is_some()
+        });
+        assert_eq!(pinged.collect::<Vec<u64>>(), [220, 320, 420, 520]);
+        assert_eq!(watch.take().map(|s| s.case.opened), Some(ms(220)));
     }
 
     #[test]

@@ -9,11 +9,12 @@
 //! | state | who is in it | leaves it by |
 //! |---|---|---|
 //! | standby | every node with the controller role that does not lead the quorum | [`Controller::activate`], called once the node has **applied its own term's first entry**: only then does its image hold everything earlier leaders committed |
-//! | active | the quorum's leader | [`Controller::resign`], on losing leadership, for whatever reason |
+//! | active | the quorum's leader | [`Controller::resign`], on losing leadership, for whatever reason, or the lease for good |
 //!
 //! A standby controller refuses everything with `NotController`. Soft state (sessions, applied offsets, stalls) exists
 //! only while active. Activation gives every unfenced broker a fresh session, because nobody knows when the last
-//! controller heard of it: a fail-over fences nobody.
+//! controller heard of it: a fail-over fences nobody. A leader whose lease has lapsed for a moment is asked nothing
+//! meanwhile; it keeps its soft state, and that moment counts for no broker's silence ([`Controller::stood_by`]).
 //!
 //! # Batches
 //!
@@ -213,6 +214,12 @@ impl Controller {
         self.active_term = Some(term);
         self.last_rebalance = now;
         self.cluster.restart(image, now);
+    }
+
+    /// From `since` to `now` this node could not answer for want of its lease, and it leads in the same term still. What it has learned stays, and
+    /// no session has grown older.
+    pub fn stood_by(&mut self, since: Duration, now: Duration) {
+        self.cluster.stood_by(since, now);
     }
 
     /// The node no longer leads.

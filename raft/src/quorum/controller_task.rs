@@ -6,10 +6,12 @@
 //! |---|---|
 //! | `Standby` | answers every request with `NotController` |
 //! | `Active(term)` | entered when this node leads, has applied the first entry of its own term, and holds the leader's lease; the [`Controller`] is activated |
+//! | `StandsBy(term)` | the lease has lapsed (`lease`): answers every request with `NotController`, takes in evidence, and is `Active` again as soon as a majority answers |
 //!
-//! It leaves `Active` when the term or the leader changes, the lease runs out (`lease`), or a batch fails. The controller resigns then and forgets its
-//! soft state; what waits in the queue is answered with `NotController`. A batch that was proposed before the lease ran out is waited for: a
-//! majority that comes back may yet commit it. Who comes meanwhile is refused.
+//! It leaves the office when the term or the leader changes, the lease has been away for too long (`lease`), or a batch with records fails. The controller resigns then and
+//! forgets its soft state; what waits in the queue is answered with `NotController`. A batch that was proposed before the lease ran out is waited for: a
+//! majority that comes back may yet commit it. Who comes meanwhile is refused. What is due while it stands by is done when it is active again, and
+//! sessions are older then by what it was active only: nobody could be heard of meanwhile.
 //!
 //! # Why decisions are sound
 //!
@@ -71,6 +73,18 @@ pub(crate) struct ControllerTask<Rt: AsyncRuntime> {
     pub(crate) wall_clock: fn() -> i64,
     pub(crate) stop: CancellationToken,
     pub(crate) began: Rt::Instant,
+    pub(crate) office: Office,
+}
+
+/// What has become of the office of the term that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Office {
+    Active,
+    StandsBy {
+        since: Duration,
+    },
+    /// For good: it can only be taken anew.
+    Lost,
 }
 
 /// The office of this term is lost.
@@ -107,8 +121,18 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         QuorumError::NotController(leadership.leader.clone().filter(|leader| leader.id != self.peers.me))
     }
 
-    fn refuse(&self, submission: Submission) {
-        if let Submission::Request(_, answer) = submission {
+    /// Takes in what is only evidence, and gives a request back.
+    fn sift(&mut self, submission: Submission) -> Option<(Box<ControllerRequest>, oneshot::Sender<Outcome>)> {
+        match submission {
+            Submission::Request(request, answer) => return Some((request, answer)),
+            Submission::HeartbeatConnectionClosed(id, epoch) => self.controller.heartbeat_connection_closed(id, epoch),
+            Submission::Observed(observations) => self.controller.observed(&observations, self.now()),
+        }
+        None
+    }
+
+    fn refuse(&mut self, submission: Submission) {
+        if let Some((_, answer)) = self.sift(submission) {
             let _ = answer.send(Err(self.not_controller()));
         }
     }
@@ -124,6 +148,25 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         leadership.active && leadership.term == term
     }
 
+    /// Sees what has become of the office of `term`.
+    fn follow(&mut self, term: u64) -> Office {
+        let [active, in_office] = {
+            let leadership = self.leadership.borrow();
+            [leadership.active, leadership.in_office].map(|it| it && leadership.term == term)
+        };
+        let now = self.now();
+        self.office = match self.office {
+            Office::Active | Office::StandsBy { .. } if !in_office => Office::Lost,
+            Office::StandsBy { since } if active => {
+                self.controller.stood_by(since, now);
+                Office::Active
+            }
+            Office::Active if !active => Office::StandsBy { since: now },
+            office => office,
+        };
+        self.office
+    }
+
     fn now(&self) -> Duration {
         Rt::Instant::now() - self.began
     }
@@ -135,15 +178,28 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         let (broker, epoch) = (self.peers.me.node_id, BrokerEpoch::UNKNOWN);
         let activated = Observation { broker, epoch, finding: Finding::ControllerActivated, count: 1 };
         self.controller.observed(&[activated], self.now());
-        if image.cluster.formation().is_none() && self.own_request(self.form_request()).await.is_err() {
-            return;
-        }
+        self.office = Office::Active;
         let mut tick = Rt::Instant::now() + self.tick;
-        while self.holds(term) {
+        loop {
+            let active = match self.follow(term) {
+                Office::Active => true,
+                Office::StandsBy { .. } => false,
+                Office::Lost => return,
+            };
+            let is_formed = self.image.borrow().cluster.formation().is_some();
+            if active && !is_formed && self.own_request(self.form_request()).await.is_err() {
+                return;
+            }
+            let due = async {
+                match active {
+                    true => Rt::sleep_until(tick).await,
+                    false => pending().await,
+                }
+            };
             let stop = Box::pin(self.stop.cancelled());
             let changed = Box::pin(self.leadership.changed());
             let submission = Box::pin(self.queue.recv());
-            let served = match Rt::select4(stop, changed, Box::pin(Rt::sleep_until(tick)), submission).await {
+            let served = match Rt::select4(stop, changed, Box::pin(due), submission).await {
                 Select4::Second(Ok(())) => Ok(()),
                 Select4::Third(()) => {
                     tick = Rt::Instant::now() + self.tick;
@@ -174,7 +230,8 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         let (answer, result) = oneshot::channel();
         self.batch(Some(Submission::Request(Box::new(request), answer))).await?;
         match result.await {
-            Ok(Ok(_)) => Ok(()),
+            // Without the lease it is asked again with the next tick.
+            Ok(Ok(_) | Err(QuorumError::NotController(_))) => Ok(()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a request of the controller itself failed");
                 Ok(())
@@ -183,33 +240,37 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         }
     }
 
-    /// Decides `next` and what waits, writes it, answers.
+    /// Decides `next` and what waits, writes it, answers; while it stands by, it refuses.
     async fn batch(&mut self, mut next: Option<Submission>) -> Result<(), Lost> {
-        let now = self.now();
         let term = self.controller.active_term().ok_or(Lost)?;
+        if self.follow(term) != Office::Active {
+            next.into_iter().for_each(|submission| self.refuse(submission));
+            return Ok(());
+        }
+        let now = self.now();
         let author = Author { controller: self.peers.me.node_id, term, unix_ms: (self.wall_clock)() };
         let mut batch = Batch::new(author, self.image.borrow().clone());
         let mut answers = Vec::new();
         while let Some(submission) = next.take() {
-            match submission {
-                Submission::Request(request, answer) => {
-                    // A refusal, too, may rest on earlier records of this batch: it waits like the rest.
-                    let outcome = self.controller.handle(&mut batch, &request, now);
-                    answers.push((answer, outcome.map_err(QuorumError::Refused)));
-                }
-                Submission::HeartbeatConnectionClosed(id, epoch) => {
-                    self.controller.heartbeat_connection_closed(id, epoch);
-                }
-                Submission::Observed(observations) => self.controller.observed(&observations, now),
+            if let Some((request, answer)) = self.sift(submission) {
+                // A refusal, too, may rest on earlier records of this batch: it waits like the rest.
+                let outcome = self.controller.handle(&mut batch, &request, now);
+                answers.push((answer, outcome.map_err(QuorumError::Refused)));
             }
             if answers.len() < BATCH_REQUESTS && !batch.is_full() {
                 next = self.queue.try_recv().ok();
             }
         }
         self.controller.tell_observations(&mut batch, now);
-        match self.write(term, &batch.into_records()).await {
+        let records = batch.into_records();
+        match self.write(term, &records).await {
             Ok(()) => {
                 answers.into_iter().for_each(|(answer, outcome)| drop(answer.send(outcome)));
+                Ok(())
+            }
+            // Only the lease was missing, and nothing rests on what was not to be written.
+            Err(error) if records.is_empty() => {
+                answers.into_iter().for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
                 Ok(())
             }
             Err(error) => {
@@ -243,13 +304,13 @@ impl<Rt: AsyncRuntime> ControllerTask<Rt> {
         write.await.map_err(|e| QuorumError::Stopped(e.to_string()))?;
         let mut applied = pin!(applied);
         let outcome = loop {
-            let holds = self.holds(term);
-            if !holds {
+            let active = self.follow(term) == Office::Active;
+            if !active {
                 self.refuse_waiting();
             }
             let queue = &mut self.queue;
             let refused = async {
-                match holds {
+                match active {
                     true => pending().await,
                     false => queue.recv().await,
                 }

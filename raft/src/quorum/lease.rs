@@ -9,18 +9,27 @@
 //! | state | heartbeats | its controller | becomes |
 //! |---|---|---|---|
 //! | holding | at every interval | active | waiting, when the newest message that a majority has answered is older than the lease |
-//! | waiting | at every interval, for one more lease | stands by | holding, by any answer of a majority; else silent |
-//! | silent | none, for as long as others need to elect | stands by | follower of whom they elect; else probing |
-//! | probing | at every interval, for one lease | stands by | holding, by any answer of a majority; else silent |
+//! | waiting | at every interval, for one more lease | stands by: in office still | holding, by any answer of a majority; else silent |
+//! | silent | none, for as long as others need to elect | has resigned | follower of whom they elect; else probing |
+//! | probing | at every interval, for one lease | has resigned | holding, by any answer of a majority; else silent |
 //!
-//! Standing by needs nothing of the controller: [`Leadership::active`](super::Leadership::active) is false then, and nothing but an answer of a majority
-//! makes it true again. It is said once when it begins and once when it ends.
+//! [`Leadership::active`](super::Leadership::active) is true while it holds: only then is anything answered, and nothing but an answer of a majority
+//! makes it true again. [`Leadership::in_office`](super::Leadership::in_office) is true while it holds or waits: for so long the controller keeps
+//! what it has learned of the brokers. Nothing rests on that but when a broker is taken for dead, and the time of waiting counts for no broker's silence.
+//! The loss of the office is said once when it begins and once when it ends.
+//!
+//! # Why the office outlives the lease
+//!
+//! One message to a follower is under way at a time. So the newest answered one is twice an answer's time old, plus an interval, when the next answer comes: the lease lapses in
+//! every turn where the fastest follower takes longer than 155 ms, and answers may take up to 249 ms. A controller that resigned each time would begin every session anew
+//! each time, and never find a broker dead. Twice the slowest answer and an interval are 538 ms, less than the 700 of holding and waiting.
 //!
 //! # Why it comes back, or somebody else is elected
 //!
 //! Heartbeats go out for as long as the leader holds, waits or probes, so within one silence and one probe of the moment at which a majority can answer
 //! in time, either it has answered or its members, who heard nothing for a lease and an election time-out, had the rest of the silence for an election.
 //! The silence is what makes room for that where a leader can send but not hear: its heartbeats would keep the others from electing for ever.
+//! (A batch in flight is sent on, once in five election time-outs, longer than a silence needs: `a_leader_that_can_send_but_not_hear…`.)
 //! It begins one lease late because a stalled machine loses its lease, too, and an election would be no help to it.
 //!
 //! # Why heartbeats of our own
@@ -34,6 +43,10 @@
 //!
 //! A voter keeps in memory whom it has heard, and when. One that starts anew therefore gives no vote and asks for none before a lease is over, unless it has never voted
 //! or the leader itself hands over. Otherwise it could elect another leader while the one it had answered counts on it.
+//!
+//! All of this takes one length of the lease for granted: where voters differ in `quorum.election.timeout.max.ms`, for the time of a rolling restart or by mistake, the
+//! one with the shorter lease may vote for another while a leader with the longer one still answers from memory, by up to the difference; what is written needs a majority in the
+//! leader's own term and is safe all the same.
 
 use super::config::QuorumConfig;
 use super::formation_task::Raft;
@@ -56,8 +69,8 @@ pub(crate) struct Lease {
 pub(crate) enum Held<I> {
     /// It does not lead, or nobody has answered it yet.
     Not,
-    /// Up to then, exclusive; perhaps over already.
-    Until(I),
+    /// For as long after this message, the newest one that a majority has answered; perhaps over already.
+    Since(I),
     /// It is the only voter.
     Always,
 }
@@ -78,7 +91,7 @@ impl Lease {
         if voters.next() == Some(metrics.id) && voters.next().is_none() {
             return Held::Always;
         }
-        metrics.last_quorum_acked.map_or(Held::Not, |sent| Held::Until(sent.into_inner() + self.length))
+        metrics.last_quorum_acked.map_or(Held::Not, |sent| Held::Since(sent.into_inner()))
     }
 
     /// Sends the leader's heartbeats while this node leads; ends with Raft.
@@ -105,9 +118,14 @@ impl Lease {
         }
     }
 
+    /// How old the newest answered message of a leader gets before it falls silent and its controller resigns.
+    pub(crate) fn patience(&self) -> Duration {
+        self.length * 2
+    }
+
     /// Whether a leader whose newest answered message is that old sends heartbeats.
     fn speaks(&self, age: Duration) -> bool {
-        let Some(over) = age.checked_sub(self.length * 2) else { return true };
+        let Some(over) = age.checked_sub(self.patience()) else { return true };
         let turn = self.silence + self.length;
         over.as_nanos() % turn.as_nanos() >= self.silence.as_nanos()
     }

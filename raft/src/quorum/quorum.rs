@@ -18,7 +18,7 @@
 //! begins only after the one before has ended to its last task, so there are never two that answer for one identity.
 
 use super::config::QuorumConfig;
-use super::controller_task::{ControllerTask, QUEUE, Submission};
+use super::controller_task::{ControllerTask, Office, QUEUE, Submission};
 use super::disk_failure::DiskFailure;
 use super::error::{LeaderHint, QuorumError};
 use super::formation::{Formation, Report, Standing};
@@ -45,7 +45,7 @@ use crate::record::Observation;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use openraft::async_runtime::{Instant as _, Select2, WatchReceiver as _};
+use openraft::async_runtime::{Instant as _, Select2, Select3, WatchReceiver as _};
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +77,9 @@ pub struct Leadership {
     pub leader: Option<LeaderHint>,
     /// Whether this node is the active controller: it leads, has applied its own term's first entry, and a majority has answered it lately.
     pub active: bool,
+    /// Whether this node is the active controller, or will be again, with all that it has learned, as soon as a majority answers it: it still waits for that
+    /// after its lease has lapsed.
+    pub in_office: bool,
     /// The voters.
     pub voters: Vec<LeaderHint>,
     /// Why Raft has stopped here, if it has.
@@ -147,8 +150,10 @@ struct Run<Rt: AsyncRuntime> {
     disk: DiskFailure,
     stop: CancellationToken,
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
-    /// When this voter stands for election in the place of a dead leader; perhaps over.
-    stands_at: Mutex<Option<Rt::Instant>>,
+    /// The last term in which this node, its leader, has asked another one to take over.
+    handed_over: watch::Sender<Option<u64>>,
+    /// When this voter stands for election in the place of a dead leader, perhaps over, and who does so.
+    standing: Mutex<Option<(Rt::Instant, Rt::JoinHandle<()>)>>,
 }
 
 /// Everything a voter is made of.
@@ -227,7 +232,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             tracing::warn!(%error, "Raft did not end in order");
         }
         let tasks = std::mem::take(&mut *run.tasks.lock());
-        for task in tasks {
+        let standing = run.standing.lock().take();
+        for task in tasks.into_iter().chain(standing.map(|(_, task)| task)) {
             let _ = task.await;
         }
         run.service.snapshots.close::<Rt>().await;
@@ -295,8 +301,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         self.inner.surroundings.leadership.borrow().active
     }
 
-    /// Who led last as far as this voter has heard, and how long ago it did; `None` while this node leads itself.
-    pub fn leader_heard(&self) -> Option<(NodeId, Duration)> {
+    /// Who led last as far as this voter has heard, and when it did; `None` while this node leads itself.
+    pub fn leader_heard(&self) -> Option<(NodeId, Rt::Instant)> {
         let run = self.run();
         let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
         run.service.heard().filter(|_| leads != Some(run.service.peers.me))
@@ -310,25 +316,24 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     pub fn leader_is_dead(&self, leader: NodeId) {
         let run = self.run();
         let Leadership { term, voters, .. } = self.inner.surroundings.leadership.borrow().clone();
-        let Some((_, ago)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
+        let Some((_, heard)) = self.leader_heard().filter(|(id, _)| *id == leader) else { return };
         let config = &self.inner.surroundings.config;
         let lease = Lease::new(config).length;
         let before = voters.iter().filter(|v| v.id.node_id < config.me.node_id && v.id.node_id != leader).count();
         // Others may have heard it a heartbeat later.
-        let wait = lease.saturating_sub(ago) + config.heartbeat + STAGGER * u32::try_from(before).unwrap_or(u32::MAX);
         let now = Rt::Instant::now();
-        {
-            let mut stands_at = run.stands_at.lock();
-            if stands_at.is_some_and(|at| now < at) {
-                return;
-            }
-            *stands_at = Some(now + wait);
+        let order = u32::try_from(before).unwrap_or(u32::MAX);
+        let wait = lease.saturating_sub(now - heard) + config.heartbeat + STAGGER * order;
+        let mut standing = run.standing.lock();
+        if standing.as_ref().is_some_and(|(at, _)| now < *at) {
+            return;
         }
+        let before = standing.take();
         let (this, stop) = (self.clone(), run.stop.clone());
-        let standing = async move {
+        let stands = async move {
             Rt::sleep(wait).await;
             let leadership = this.inner.surroundings.leadership.borrow().clone();
-            let silent = this.leader_heard().is_some_and(|(id, ago)| id == leader && ago > lease);
+            let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && Rt::Instant::now() - at > lease);
             if silent && leadership.term == term {
                 tracing::info!(leader = leader.0, term, "the leader is dead: standing for election");
                 // A Raft that has ended says why itself.
@@ -336,9 +341,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             }
             Ok(())
         };
-        let standing = until::<Rt>(stop, standing);
-        let mut tasks = run.tasks.lock();
-        tasks.push(Rt::spawn(async move { drop(standing.await) }));
+        let stands = Rt::spawn(async move {
+            if let Some((_, before)) = before {
+                let _ = before.await;
+            }
+            drop(until::<Rt>(stop, stands).await);
+        });
+        *standing = Some((now + wait, stands));
     }
 
     /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
@@ -349,7 +358,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let in_sight = if leader == run.service.peers.me {
             leadership.active
         } else {
-            run.service.heard().is_some_and(|(id, ago)| id == leader.node_id && ago < OUT_OF_SIGHT)
+            let heard = run.service.heard();
+            heard.is_some_and(|(id, at)| id == leader.node_id && Rt::Instant::now() - at < OUT_OF_SIGHT)
         };
         in_sight.then_some(leader.node_id)
     }
@@ -432,6 +442,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let next = replicated.filter(|(id, _)| *id != me && voters.contains(id)).max_by_key(|(_, matched)| *matched);
         let Some((next, _)) = next else { return !self.is_leader() };
         tracing::info!(to = %next, "handing over the leadership");
+        // From then on openraft takes no entry of this leader's, and sends no heartbeat: it is for others to elect.
+        self.run().handed_over.send_replace(Some(metrics.current_term));
         if self.run().service.raft.trigger().transfer_leader(next).await.is_err() {
             return !self.is_leader();
         }
@@ -446,6 +458,12 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
     #[cfg(test)]
     pub(super) fn raft(&self) -> Raft<Rt> {
         self.run().service.raft.clone()
+    }
+
+    /// How many tasks it holds on to.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        self.run().tasks.lock().len()
     }
 
     fn is_leader(&self) -> bool {
@@ -563,9 +581,11 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             wall_clock: config.wall_clock,
             stop: stop.clone(),
             began: openraft::async_runtime::Instant::now(),
+            office: Office::Lost,
         };
         let lease = Lease::new(&config);
-        let watching = watch_leadership(raft.clone(), lease, leadership.clone());
+        let handed_over = watch::Sender::new(None);
+        let watching = watch_leadership(raft.clone(), lease, handed_over.subscribe(), leadership.clone());
         let voting = vote_after::<Rt>(lease.length, peers.clone());
         let disk_watch = watch_disk::<Rt>(log.storage().clone(), raft.clone(), config.disk_stall_max);
         let tasks = vec![
@@ -578,7 +598,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), stands_at: Mutex::new(None) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), handed_over, standing: Mutex::new(None) })
     }
 }
 
@@ -656,7 +676,7 @@ async fn supervise(
 /// The first failure stays.
 fn fail(leadership: &watch::Sender<Leadership>, why: &str) {
     leadership.send_modify(|leadership| {
-        leadership.active = false;
+        (leadership.active, leadership.in_office) = (false, false);
         leadership.failure.get_or_insert_with(|| why.to_owned());
     });
 }
@@ -676,10 +696,11 @@ fn standing(saved: &SavedState) -> Result<Standing, QuorumStorageError> {
     }
 }
 
-/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, of which nobody tells.
+/// Mirrors openraft's metrics, as far as they concern leadership, until Raft ends; and the end of a lease, and that the leadership was given away, of which nobody tells.
 async fn watch_leadership<Rt: AsyncRuntime>(
     raft: Raft<Rt>,
     lease: Lease,
+    mut handed_over: watch::Receiver<Option<u64>>,
     leadership: watch::Sender<Leadership>,
 ) -> Result<(), String> {
     let mut metrics = raft.metrics();
@@ -691,40 +712,43 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             (leadership_of(&metrics), lease.held(&metrics))
         };
         let at = Rt::Instant::now();
-        let holds = match held {
-            Held::Not => false,
-            Held::Until(end) => at < end,
-            Held::Always => true,
+        let ends = match held {
+            Held::Since(answered) => [lease.length, lease.patience()].map(|length| answered + length),
+            Held::Not | Held::Always => [at; 2],
         };
-        let entitled = now.active;
-        now.active &= holds;
+        let is_given_away = *handed_over.borrow_and_update() == Some(now.term);
+        let entitled = now.active && held != Held::Not && !is_given_away;
+        [now.active, now.in_office] = ends.map(|end| entitled && (held == Held::Always || at < end));
         let before = leadership.borrow().clone();
+        if before.active && !now.active && now.in_office {
+            tracing::debug!(term = now.term, "this leader's lease has lapsed: its controller stands by");
+        }
         match waiting {
             Some((term, since)) if !entitled || now.active || term != now.term => {
-                let (stood_by, again) = (at - since, now.active && term == now.term);
-                tracing::info!(term, ?stood_by, again, "this leader no longer waits for a majority");
+                let (waited, again) = (at - since, now.active && term == now.term);
+                tracing::info!(term, ?waited, again, "this leader no longer waits for a majority");
                 waiting = None;
             }
-            None if entitled && !now.active && before.active && before.term == now.term => {
-                let lease = lease.length;
+            None if entitled && !now.in_office && before.in_office && before.term == now.term => {
+                let within = lease.patience();
                 tracing::warn!(
                     term = now.term,
-                    ?lease,
-                    "no majority has answered this leader within its lease: its controller stands by"
+                    ?within,
+                    "no majority has answered this leader for longer than its lease: its controller resigns"
                 );
                 waiting = Some((now.term, at));
             }
             _ => {}
         }
-        let ends = match held {
-            Held::Until(end) if now.active => Some(end),
-            Held::Not | Held::Until(_) | Held::Always => None,
+        let next = match held {
+            Held::Since(_) => ends.into_iter().find(|end| entitled && at < *end),
+            Held::Not | Held::Always => None,
         };
         leadership.send_if_modified(|old| {
             if old.failure.is_some() {
                 // A task of ours has failed; Raft knows nothing of that.
                 now.failure.clone_from(&old.failure);
-                now.active = false;
+                (now.active, now.in_office) = (false, false);
             }
             let changed = *old != now;
             if changed {
@@ -733,14 +757,15 @@ async fn watch_leadership<Rt: AsyncRuntime>(
             changed
         });
         let over = async {
-            match ends {
+            match next {
                 Some(end) => Rt::sleep_until(end).await,
                 None => pending().await,
             }
         };
-        match Rt::select2(Box::pin(metrics.changed()), Box::pin(over)).await {
-            Select2::First(Ok(())) | Select2::Second(()) => {}
-            Select2::First(Err(_)) => return Err("it was stopped".to_owned()),
+        let (metrics, handed_over) = (Box::pin(metrics.changed()), Box::pin(handed_over.changed()));
+        match Rt::select3(metrics, handed_over, Box::pin(over)).await {
+            Select3::First(Ok(())) | Select3::Second(Ok(())) | Select3::Third(()) => {}
+            Select3::First(Err(_)) | Select3::Second(Err(_)) => return Err("it was stopped".to_owned()),
         }
     }
 }
@@ -751,10 +776,13 @@ fn leadership_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<Rt>>) -> Lea
     let hint = |id: QuorumNodeId| LeaderHint { id, node: membership.get_node(&id).cloned().unwrap_or_default() };
     let applied_term = metrics.last_applied.map(|id| id.leader_id.term);
     let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
+    let active =
+        failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term);
     Leadership {
         term: metrics.current_term,
         leader: metrics.current_leader.map(hint),
-        active: failure.is_none() && metrics.state == ServerState::Leader && applied_term == Some(metrics.current_term),
+        active,
+        in_office: active,
         voters: metrics.membership_config.voter_ids().map(hint).collect(),
         failure,
     }

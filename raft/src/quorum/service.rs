@@ -77,9 +77,9 @@ impl<Rt: AsyncRuntime> Service<Rt> {
         self.observers.lock().clone()
     }
 
-    /// Which leader spoke last, and how long ago.
-    pub(crate) fn heard(&self) -> Option<(NodeId, Duration)> {
-        self.heard.lock().map(|(leader, at)| (leader, Rt::Instant::now() - at))
+    /// Which leader spoke last, and when.
+    pub(crate) fn heard(&self) -> Option<(NodeId, Rt::Instant)> {
+        *self.heard.lock()
     }
 
     /// Answers one request.

@@ -6,13 +6,16 @@ use super::types::Decision;
 use super::wire::{Envelope, Reply, Request};
 use super::*;
 use crate::controller::{
-    ConfigChange, ConfigOp, Controller, ControllerConfig, ControllerRequest, ControllerResponse,
-    IncrementalAlterConfigsRequest,
+    BrokerHeartbeatRequest, ConfigChange, ConfigOp, Controller, ControllerConfig, ControllerRequest,
+    ControllerResponse, DiskSpace, IncrementalAlterConfigsRequest, RegisterBrokerRequest,
 };
 use crate::delta::{MetadataDelta, MetadataPublisher};
-use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId, QuorumNodeId};
+use crate::ids::{BrokerEpoch, ClusterId, DirectoryId, IncarnationId, MetadataOffset, NodeId, QuorumNodeId};
 use crate::image::MetadataImage;
-use crate::record::ConfigResource;
+use crate::record::{
+    Address, ConfigResource, Directory, DirectoryState, FeatureRange, Listener, METADATA_VERSION_FEATURE,
+    SecurityProtocol,
+};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -264,19 +267,71 @@ impl Cluster {
 
     /// Writes through whoever is active, again until it is carried out.
     async fn write(&self, value: u64) {
+        assert_eq!(self.ask(set(value)).await, ControllerResponse::AlterConfigs(vec![Ok(())]));
+    }
+
+    /// Asks whoever is active, again until it is answered.
+    async fn ask(&self, request: ControllerRequest) -> ControllerResponse {
         let mut tries = 0;
         loop {
             let active = self.active().await;
-            match self.voter(active).submit(set(value)).await {
-                Ok(response) => {
-                    assert_eq!(response, ControllerResponse::AlterConfigs(vec![Ok(())]));
-                    return;
-                }
+            match self.voter(active).submit(request.clone()).await {
+                Ok(response) => return response,
                 Err(QuorumError::NotController(_)) if tries < 100 => tries += 1,
                 Err(error) => panic!("{error}"),
             }
             Rt::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Registers a broker, and sends its heartbeats for as long as it is among `alive`.
+    async fn start_broker(&self, id: NodeId, alive: &Arc<Mutex<BTreeSet<NodeId>>>) {
+        let image = self.voter(self.active().await).image();
+        let life = Uuid::from_u128(id.0 as u128);
+        let directory = Directory { id: DirectoryId(life), state: DirectoryState::Online };
+        let registration = RegisterBrokerRequest {
+            cluster_id: image.cluster.cluster_id().expect("formed"),
+            id,
+            incarnation: IncarnationId(life),
+            previous_epoch: BrokerEpoch::UNKNOWN,
+            listeners: vec![Listener {
+                name: "PLAINTEXT".into(),
+                host: "broker".into(),
+                port: 9,
+                security_protocol: SecurityProtocol::Plaintext,
+            }],
+            peer_address: Address { host: "broker".into(), port: 9 },
+            gossip_address: None,
+            rack: None,
+            features: BTreeMap::from([(METADATA_VERSION_FEATURE.to_owned(), FeatureRange { min: 1, max: 1 })]),
+            directories: vec![directory],
+            is_controller: false,
+        };
+        let ControllerResponse::RegisterBroker { epoch } =
+            self.ask(ControllerRequest::RegisterBroker(registration)).await
+        else {
+            panic!("it answers something else");
+        };
+        alive.lock().insert(id);
+        let (hub, alive) = (self.hub.clone(), alive.clone());
+        drop(Rt::spawn(async move {
+            while alive.lock().contains(&id) {
+                let active = hub.running.lock().values().find(|v| v.is_active()).cloned();
+                if let Some(voter) = active {
+                    let heartbeat = BrokerHeartbeatRequest {
+                        id,
+                        epoch,
+                        applied_offset: voter.image().offset,
+                        want_fence: false,
+                        want_shutdown: false,
+                        oldest_unfinished_commit: Duration::ZERO,
+                        disk_space: DiskSpace::Ample,
+                    };
+                    let _ = voter.submit(ControllerRequest::BrokerHeartbeat(heartbeat)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
     }
 
     fn set_weather(&self, one_way: (u64, u64), late: u64) {
@@ -661,6 +716,31 @@ fn a_leader_hands_over_before_it_leaves() {
 }
 
 #[test]
+fn a_leader_that_had_handed_over_took_its_office_again_until_its_lease_ended() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let old = cluster.active().await;
+        let voter = cluster.voter(old);
+        let term = voter.status().leadership.term;
+        // Its lease is fresh, and nobody learns that he shall take over.
+        cluster.cut_off(old);
+        let asking = voter.clone();
+        let asked = Rt::spawn(async move { asking.transfer_leadership().await });
+        for _ in 0..100 {
+            Rt::sleep(Duration::from_millis(2)).await;
+            let leadership = voter.leadership().borrow().clone();
+            assert!(!leadership.active && !leadership.in_office, "{leadership:?}");
+        }
+        assert!(!asked.await.expect("no panic"));
+        cluster.mend();
+        cluster.next_active(old, term).await;
+        cluster.write(2).await;
+        cluster.agree(2).await;
+    });
+}
+
+#[test]
 fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
     simulate(|| async {
         let mut cluster = Cluster::new(3);
@@ -687,6 +767,27 @@ fn a_leader_without_a_controller_hands_over_and_the_next_one_decides() {
         cluster.next_active(1, term).await;
         cluster.write(2).await;
         cluster.agree(2).await;
+    });
+}
+
+#[test]
+fn each_time_a_voter_stood_in_the_place_of_a_dead_leader_it_kept_a_task_for_ever() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        cluster.agree(1).await;
+        let leader = cluster.active().await;
+        let voter = cluster.voter(leader % 3 + 1);
+        cluster.until("it hears the leader", || voter.leader_heard()).await;
+        cluster.kill(leader).await;
+        // Nobody is elected.
+        cluster.cut_off(leader % 3 + 1);
+        let before = voter.tasks();
+        for _ in 0..1000 {
+            voter.leader_is_dead(NodeId(leader));
+            Rt::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(voter.tasks(), before);
     });
 }
 
@@ -952,6 +1053,46 @@ fn a_voter_that_started_anew_elected_another_while_the_leader_held_its_lease() {
     });
 }
 
+/// The lease lapsed between two answers, and with each lapse went the office and all sessions: nobody's silence was ever noticed.
+#[test]
+fn a_lease_that_lapsed_in_every_turn_took_the_office_and_hid_a_dead_broker() {
+    for (one_way, one_is_away) in [((80, 120), false), ((115, 120), false), ((0, 100), true)] {
+        simulate(|| async {
+            let cluster = Cluster::formed(3).await;
+            cluster.write(1).await;
+            let leader = cluster.active().await;
+            let voter = cluster.voter(leader);
+            let term = voter.status().leadership.term;
+            let (alive, lives, dies) = (Arc::default(), NodeId(8), NodeId(9));
+            let fenced = |id| voter.image().cluster.broker(id).is_none_or(|broker| broker.fenced);
+            for id in [lives, dies] {
+                cluster.start_broker(id, &alive).await;
+                cluster.until("it is unfenced", || (!fenced(id)).then_some(())).await;
+            }
+            if one_is_away {
+                cluster.kill(leader % 3 + 1).await;
+            }
+            cluster.set_weather(one_way, 0);
+            let mut lapses = 0;
+            let mut was_active = true;
+            for _ in 0..4000 {
+                let leadership = voter.leadership().borrow().clone();
+                assert!(leadership.in_office && leadership.term == term, "{one_way:?}: {leadership:?}");
+                assert!(!fenced(lives) && !fenced(dies), "both send heartbeats");
+                lapses += u32::from(was_active && !leadership.active);
+                was_active = leadership.active;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            println!("{one_way:?}, one away: {one_is_away}: {lapses} lapses in 20 s");
+            alive.lock().remove(&dies);
+            cluster.until("its session ends", || fenced(dies).then_some(())).await;
+            assert!(!fenced(lives));
+            assert_eq!(voter.status().leadership.term, term);
+            alive.lock().clear();
+        });
+    }
+}
+
 /// One-way jitter, tasks that are late, and both: for a minute each, or as `ROOKERY_SIM_CALM_SECONDS` says.
 #[test]
 fn jitter_and_a_busy_machine_changed_the_controller() {
@@ -978,8 +1119,17 @@ fn a_leader_that_can_send_but_not_hear_does_not_block_the_others() {
         for other in (1..=3).filter(|i| *i != old) {
             cluster.hub.cut.lock().insert((NodeId(other), NodeId(old)));
         }
+        // With a batch in flight, which is sent again and again and renews the others' lease each time.
+        let deaf = cluster.voter(old);
+        let outcome = Rt::spawn(async move { deaf.submit(set(4)).await });
+        let cut = tokio::time::Instant::now();
         let new = cluster.next_active(old, term).await;
+        assert!(cut.elapsed() < Duration::from_secs(3), "{:?}", cut.elapsed());
         cluster.voter(new).submit(set(5)).await.expect("the majority goes on");
+        cluster.mend();
+        let outcome = outcome.await.expect("no panic");
+        assert!(matches!(outcome, Ok(_) | Err(QuorumError::NotController(_))), "{outcome:?}");
+        cluster.agree(5).await;
     });
 }
 
