@@ -151,6 +151,24 @@ impl Confirmations {
     }
 }
 
+/// An image that stands still behind the controller's for this long is not only late.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// Since when the image here has stood still, and where, while the controller's was further on.
+#[derive(Debug, Default)]
+struct Standstill(Option<(MetadataOffset, Instant)>);
+
+impl Standstill {
+    /// The controller answered at `now` that it had applied the log up to `there`: whether the image has stood still at `here`, behind
+    /// that, for [`STANDSTILL`] since it began to or since this said so.
+    fn lasts(&mut self, now: Instant, here: MetadataOffset, there: MetadataOffset) -> bool {
+        let since = self.0.and_then(|(at, since)| (at == here).then_some(since));
+        let lasts = there > here && since.is_some_and(|since| now.duration_since(since) >= STANDSTILL);
+        self.0 = (there > here).then(|| (here, since.filter(|_| !lasts).unwrap_or(now)));
+        lasts
+    }
+}
+
 /// A broker, from its registration to its end.
 pub struct Lifecycle {
     config: LifecycleConfig,
@@ -311,6 +329,7 @@ impl Lifecycle {
         let mut leave_by: Option<Instant> = None;
         let mut answered = Instant::now();
         let mut confirmations = Confirmations::new(self.config.session);
+        let mut standstill = Standstill::default();
         loop {
             tokio::select! {
                 biased;
@@ -333,8 +352,17 @@ impl Lifecycle {
                     } else {
                         confirmations.answered(sent, there);
                     }
-                    if let Some(sent) = confirmations.covered(self.metadata.image().offset) {
+                    let here = self.metadata.image().offset;
+                    if let Some(sent) = confirmations.covered(here) {
                         self.hooks.confirmed(sent);
+                    }
+                    if standstill.lasts(answered, here, there) {
+                        tracing::warn!(
+                            here = here.0,
+                            there = there.0,
+                            "the metadata log stands still here; the controller is further on"
+                        );
+                        self.metadata.stands_still();
                     }
                     match (leave_by, answer) {
                         (Some(_), BrokerHeartbeatResponse { should_shut_down: true, .. }) => return true,
@@ -412,6 +440,22 @@ mod tests {
         confirmations.answered(at(5), MetadataOffset(13));
         confirmations.withdraw();
         assert_eq!(confirmations.covered(MetadataOffset(13)), None);
+    }
+
+    #[test]
+    fn an_image_stands_still_only_where_the_controllers_goes_on() {
+        let (mut standstill, began) = (Standstill::default(), Instant::now());
+        let mut lasts = |tenths: u64, here, there| {
+            standstill.lasts(began + Duration::from_millis(100 * tenths), MetadataOffset(here), MetadataOffset(there))
+        };
+        assert!(!(0..50).any(|n| lasts(n, 7, 7)), "nothing new");
+        assert!(!(50..60).any(|n| lasts(n, 7, 8)), "late");
+        assert!(!(60..70).any(|n| lasts(n, 8, 9)), "late again, at the next entry");
+        assert!(lasts(70, 8, 9));
+        assert!(!(71..80).any(|n| lasts(n, 8, 9)), "another voter has a second too");
+        assert!(lasts(80, 8, 9));
+        assert!(!lasts(81, 9, 9));
+        assert!(!lasts(95, 9, 10), "it begins when the controller is seen to be ahead");
     }
 
     /// Of a heartbeat every 20 ms the last 64 were kept: what lay more than 1.3 s behind was never confirmed.
