@@ -118,30 +118,54 @@ pub trait BrokerHooks: Send + Sync + 'static {
 }
 
 /// Answers to heartbeats, until the image here holds what the controller's held when it gave them.
-#[derive(Debug, Default)]
-struct Confirmations(VecDeque<(MetadataOffset, Instant)>);
-
-/// More than heartbeats are sent within a lease: older ones confirm nothing any more.
-const CONFIRMATIONS_MAX: usize = 64;
+///
+/// Offsets and moments rise from each to the next: an answer makes those before it needless that want as much of the image. So there
+/// are no more than heartbeats that met another offset within a session; one of before that confirms nothing any more.
+#[derive(Debug)]
+struct Confirmations {
+    session: Duration,
+    waiting: VecDeque<(MetadataOffset, Instant)>,
+}
 
 impl Confirmations {
+    fn new(session: Duration) -> Self {
+        Self { session, waiting: VecDeque::new() }
+    }
+
     /// A heartbeat sent at `sent` was answered by a controller that had applied the log up to `there`.
     fn answered(&mut self, sent: Instant, there: MetadataOffset) {
-        if self.0.len() >= CONFIRMATIONS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back((there, sent));
+        while self.waiting.pop_front_if(|(_, earlier)| sent.duration_since(*earlier) > self.session).is_some() {}
+        while self.waiting.pop_back_if(|(earlier, _)| *earlier >= there).is_some() {}
+        self.waiting.push_back((there, sent));
     }
 
     /// The log is applied here up to `here`: when the newest heartbeat was sent that is confirmed by that.
     fn covered(&mut self, here: MetadataOffset) -> Option<Instant> {
-        let newest = self.0.iter().rposition(|(there, _)| *there <= here)?;
-        self.0.drain(..=newest).next_back().map(|(_, sent)| sent)
+        let covered = self.waiting.partition_point(|(there, _)| *there <= here);
+        self.waiting.drain(..covered).next_back().map(|(_, sent)| sent)
     }
 
     /// The controller holds the broker for fenced: what it said before is over.
     fn withdraw(&mut self) {
-        self.0.clear();
+        self.waiting.clear();
+    }
+}
+
+/// An image that stands still behind the controller's for this long is not only late.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// Since when the image here has stood still, and where, while the controller's was further on.
+#[derive(Debug, Default)]
+struct Standstill(Option<(MetadataOffset, Instant)>);
+
+impl Standstill {
+    /// The controller answered at `now` that it had applied the log up to `there`: whether the image has stood still at `here`, behind
+    /// that, for [`STANDSTILL`] since it began to or since this said so.
+    fn lasts(&mut self, now: Instant, here: MetadataOffset, there: MetadataOffset) -> bool {
+        let since = self.0.and_then(|(at, since)| (at == here).then_some(since));
+        let lasts = there > here && since.is_some_and(|since| now.duration_since(since) >= STANDSTILL);
+        self.0 = (there > here).then(|| (here, since.filter(|_| !lasts).unwrap_or(now)));
+        lasts
     }
 }
 
@@ -304,7 +328,8 @@ impl Lifecycle {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leave_by: Option<Instant> = None;
         let mut answered = Instant::now();
-        let mut confirmations = Confirmations::default();
+        let mut confirmations = Confirmations::new(self.config.session);
+        let mut standstill = Standstill::default();
         loop {
             tokio::select! {
                 biased;
@@ -327,8 +352,17 @@ impl Lifecycle {
                     } else {
                         confirmations.answered(sent, there);
                     }
-                    if let Some(sent) = confirmations.covered(self.metadata.image().offset) {
+                    let here = self.metadata.image().offset;
+                    if let Some(sent) = confirmations.covered(here) {
                         self.hooks.confirmed(sent);
+                    }
+                    if standstill.lasts(answered, here, there) {
+                        tracing::warn!(
+                            here = here.0,
+                            there = there.0,
+                            "the metadata log stands still here; the controller is further on"
+                        );
+                        self.metadata.stands_still();
                     }
                     match (leave_by, answer) {
                         (Some(_), BrokerHeartbeatResponse { should_shut_down: true, .. }) => return true,
@@ -392,7 +426,7 @@ mod tests {
     /// It had lost its leaderships in entries that never came to it, and went on for as long as its heartbeats were answered.
     #[test]
     fn a_leader_that_heard_no_metadata_any_more_was_confirmed_by_its_heartbeats() {
-        let (mut confirmations, began) = (Confirmations::default(), Instant::now());
+        let (mut confirmations, began) = (Confirmations::new(Duration::from_secs(3)), Instant::now());
         let at = |n: u64| began + Duration::from_millis(100 * n);
         confirmations.answered(at(1), MetadataOffset(7));
         assert_eq!(confirmations.covered(MetadataOffset(7)), Some(at(1)));
@@ -406,8 +440,40 @@ mod tests {
         confirmations.answered(at(5), MetadataOffset(13));
         confirmations.withdraw();
         assert_eq!(confirmations.covered(MetadataOffset(13)), None);
-        (0..1000).for_each(|n| confirmations.answered(at(n), MetadataOffset(20)));
-        assert_eq!(confirmations.0.len(), CONFIRMATIONS_MAX);
-        assert_eq!(confirmations.covered(MetadataOffset(20)), Some(at(999)));
+    }
+
+    #[test]
+    fn an_image_stands_still_only_where_the_controllers_goes_on() {
+        let (mut standstill, began) = (Standstill::default(), Instant::now());
+        let mut lasts = |tenths: u64, here, there| {
+            standstill.lasts(began + Duration::from_millis(100 * tenths), MetadataOffset(here), MetadataOffset(there))
+        };
+        assert!(!(0..50).any(|n| lasts(n, 7, 7)), "nothing new");
+        assert!(!(50..60).any(|n| lasts(n, 7, 8)), "late");
+        assert!(!(60..70).any(|n| lasts(n, 8, 9)), "late again, at the next entry");
+        assert!(lasts(70, 8, 9));
+        assert!(!(71..80).any(|n| lasts(n, 8, 9)), "another voter has a second too");
+        assert!(lasts(80, 8, 9));
+        assert!(!lasts(81, 9, 9));
+        assert!(!lasts(95, 9, 10), "it begins when the controller is seen to be ahead");
+    }
+
+    /// Of a heartbeat every 20 ms the last 64 were kept: what lay more than 1.3 s behind was never confirmed.
+    #[test]
+    fn a_leader_that_applies_the_log_late_was_not_confirmed_where_heartbeats_are_frequent() {
+        let (mut confirmations, began) = (Confirmations::new(Duration::from_secs(3)), Instant::now());
+        let at = |n: i64| began + Duration::from_millis(20 * n as u64);
+        for n in 0..1000 {
+            confirmations.answered(at(n), MetadataOffset(n));
+            let late = n - 125; // 2.5 s
+            assert_eq!(confirmations.covered(MetadataOffset(late)), (late >= 0).then(|| at(late)), "{n}");
+        }
+        (1000..2000).for_each(|n| confirmations.answered(at(n), MetadataOffset(n)));
+        assert_eq!(confirmations.waiting.len(), 151, "those of a session");
+        (2000..3000).for_each(|n| confirmations.answered(at(n), MetadataOffset(2000)));
+        assert_eq!(confirmations.waiting.len(), 1, "where the log stands still, the newest");
+        confirmations.answered(at(3000), MetadataOffset(1990)); // a new controller, which has not applied as much yet
+        assert_eq!(confirmations.covered(MetadataOffset(1990)), Some(at(3000)));
+        assert_eq!(confirmations.covered(MetadataOffset(2000)), None);
     }
 }

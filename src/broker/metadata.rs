@@ -166,6 +166,13 @@ impl Metadata for MetadataCell {
         }
     }
 
+    fn stands_still(&self) {
+        // A voter takes the log from whoever leads it.
+        if let Some(LocalMetadata::Observer { observer, .. }) = self.get() {
+            observer.ask_another();
+        }
+    }
+
     fn cluster_id(&self) -> Option<ClusterId> {
         match self.get()? {
             LocalMetadata::Voter { quorum, .. } => quorum.status().cluster_id,

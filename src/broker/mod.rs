@@ -63,6 +63,8 @@ pub trait Metadata: Send + Sync + 'static {
     fn another_controller(&self, than: NodeId) -> BoxFuture<'static, ()>;
     /// That node said that it is not the controller, or did not answer.
     fn controller_was_wrong(&self, node: NodeId);
+    /// The image has stood still for a while and is known to be behind the controller's: who gives this node the log may be cut off.
+    fn stands_still(&self);
     /// The cluster's id once this node has joined or formed one.
     fn cluster_id(&self) -> Option<ClusterId>;
     /// Ask this node's own controller; [`ControllerError::NotController`] unless it is active.

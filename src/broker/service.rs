@@ -101,6 +101,7 @@ mod tests {
             pending().boxed()
         }
         fn controller_was_wrong(&self, _: NodeId) {}
+        fn stands_still(&self) {}
         fn cluster_id(&self) -> Option<ClusterId> {
             None
         }

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | loading | [`EventLoop::load`] is given the log, batch by batch; no request is handled | [`EventLoop::loaded`] → active |
 //! | active | requests, timers, appends, high watermarks | [`EventLoop::end`] consumes it |
+//! | stopped | active, but no timer of the shard fires ([`EventLoop::set_standing`]); deadlines of deferred answers do | [`EventLoop::set_standing`] → active |
 //!
 //! A record's way: *unwritten* (emitted by the shard, in order) → *appending* (handed out by
 //! [`EventLoop::next_append`], one batch at a time, so that order in the log = order of emission) → *in flight*
@@ -115,6 +116,8 @@ pub struct EventLoop<S: CoordinatorShard> {
     /// (log start, sequence that must be committed before it).
     rewriting: Option<(i64, u64)>,
     unknown_records: u64,
+    /// Since when the shard's timers do not fire.
+    stopped_at: Option<Duration>,
 }
 
 impl<S: CoordinatorShard> EventLoop<S> {
@@ -138,6 +141,7 @@ impl<S: CoordinatorShard> EventLoop<S> {
             live: LiveKeys::default(),
             rewriting: None,
             unknown_records: 0,
+            stopped_at: None,
         }
     }
 
@@ -203,9 +207,27 @@ impl<S: CoordinatorShard> EventLoop<S> {
         self.run(now, |shard, out| shard.handle(now, request_id, request, out));
     }
 
+    /// Whether the coordinator may speak now. While it may not, it refuses those who would say that they live, so no time passes for
+    /// the shard.
+    pub fn set_standing(&mut self, now: Now, standing: bool) {
+        match (self.stopped_at, standing) {
+            (None, false) => self.stopped_at = Some(now.monotonic),
+            (Some(since), true) => {
+                self.stopped_at = None;
+                self.run(now, |shard, out| shard.resumed(now, now.monotonic.saturating_sub(since), out));
+            }
+            (None, true) | (Some(_), false) => {}
+        }
+    }
+
+    /// Whether it was told to stand at last.
+    pub fn is_standing(&self) -> bool {
+        self.stopped_at.is_none()
+    }
+
     /// Handles what is due.
     pub fn tick(&mut self, now: Now) {
-        if self.shard.next_deadline().is_some_and(|at| at <= now.monotonic) {
+        if self.shard_deadline().is_some_and(|at| at <= now.monotonic) {
             self.run(now, |shard, out| shard.tick(now, out));
         }
         while self.deferred.front().is_some_and(|d| d.deadline <= now.monotonic) {
@@ -217,7 +239,11 @@ impl<S: CoordinatorShard> EventLoop<S> {
     /// When [`tick`](Self::tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let write = self.deferred.front().map(|d| d.deadline);
-        self.shard.next_deadline().into_iter().chain(write).min()
+        self.shard_deadline().into_iter().chain(write).min()
+    }
+
+    fn shard_deadline(&self) -> Option<Duration> {
+        self.shard.next_deadline().filter(|_| self.is_standing())
     }
 
     /// The next batch to append, if there is something to write and no append is under way.

@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | not led (no task) | NOT_COORDINATOR | [`CoordinatorRuntime::elected`] → loading |
 //! | loading | COORDINATOR_LOAD_IN_PROGRESS | end of log reached → active; unreadable record → failed; resigned, or the log says "not leader" → not led |
-//! | active | the shard's; to readers NOT_COORDINATOR while nobody confirms that this broker leads ([`CoordinatorLog::stands`]) | append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
+//! | active | the shard's | nobody confirms that this broker leads ([`CoordinatorLog::stands`]) → unconfirmed; append with unknown outcome, or a panic → loading, everyone waiting gets NOT_COORDINATOR; resigned → not led |
+//! | unconfirmed | to readers, heartbeats among them, NOT_COORDINATOR, and no timer of the shard fires; to writers the shard's, once the followers have it | confirmed → active: sessions begin anew, other timers go on ([`CoordinatorShard::resumed`]); else as active |
 //! | failed | COORDINATOR_NOT_AVAILABLE | a new election: another version of this broker may be able to read the record |
 //!
 //! The task owns the [`EventLoop`]; requests reach it through one bounded queue, in which callers wait for room.
@@ -39,6 +40,8 @@ use tokio_util::task::TaskTracker;
 const APPEND_RETRY: Duration = Duration::from_millis(50);
 /// First and longest pause before a load is tried again.
 const RELOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Between two looks whether a coordinator is confirmed again.
+const UNCONFIRMED_LOOK: Duration = Duration::from_millis(100);
 /// Requests handled before the loop looks at its other events again.
 const REQUESTS_PER_TURN: usize = 256;
 
@@ -326,6 +329,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
         let mut append = pin!(Fuse::terminated());
         let mut rewrite_at = Instant::now() + self.config.rewrite_interval;
         loop {
+            self.look(&mut event_loop);
             let committed = *high_watermark.borrow_and_update();
             event_loop.high_watermark(self.now(), committed);
             if let Some(log_start) = event_loop.log_start_due() {
@@ -336,7 +340,9 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
                 append.set(append_until_taken(log.clone(), partition, epoch, batch).fuse());
             }
             self.deliver(&mut event_loop);
-            let tick = event_loop.next_deadline().map_or(rewrite_at, |at| rewrite_at.min(self.started + at));
+            let look_at = (!event_loop.is_standing()).then(|| Instant::now() + UNCONFIRMED_LOOK);
+            let due = event_loop.next_deadline().map(|at| self.started + at);
+            let tick = due.into_iter().chain(look_at).fold(rewrite_at, Instant::min);
             tokio::select! {
                 appended = &mut append => event_loop.appended(self.now(), appended?),
                 changed = high_watermark.changed() => changed.map_err(|_| End::NotLeader)?,
@@ -348,6 +354,7 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
                     }
                 }
                 () = tokio::time::sleep_until(tick) => {
+                    self.look(&mut event_loop);
                     event_loop.tick(self.now());
                     if rewrite_at <= Instant::now() {
                         rewrite_at = Instant::now() + self.config.rewrite_interval;
@@ -379,8 +386,14 @@ impl<S: CoordinatorShard, L: CoordinatorLog> PartitionTask<S, L> {
         Ok(())
     }
 
+    /// Whether this coordinator may speak now. Looked at before every answer from what it knows alone, and before any timer.
+    fn look(&self, event_loop: &mut EventLoop<S>) -> bool {
+        event_loop.set_standing(self.now(), self.log.stands(self.partition, self.epoch));
+        event_loop.is_standing()
+    }
+
     fn handle(&mut self, event_loop: &mut EventLoop<S>, command: Command<S>) {
-        if S::only_reads(&command.request) && !self.log.stands(self.partition, self.epoch) {
+        if S::only_reads(&command.request) && !self.look(event_loop) {
             let _ = command.reply.send(Err(CoordinatorError::NotCoordinator));
             return;
         }
@@ -450,7 +463,8 @@ async fn refuse_until<S: CoordinatorShard>(
 #[cfg(test)]
 mod tests {
     use super::super::group::{
-        CommittedPartition, CommittedTopic, FetchTopic, OffsetCommitRequest, OffsetFetchRequest,
+        CommittedPartition, CommittedTopic, FetchTopic, HeartbeatRequest, JoinGroupRequest, JoinProtocol, MemberId,
+        OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
     };
     use super::super::group::{GroupConfig, GroupRequest, GroupResponse, GroupShard};
     use super::super::{MemoryLog, RewriteLimits};
@@ -591,6 +605,77 @@ mod tests {
         assert_eq!(fetch(&runtime).await, Err(CoordinatorError::NotCoordinator));
         log.confirm(0, true);
         assert_eq!(fetch(&runtime).await, Ok(-1));
+    }
+
+    /// The only member of a stable group, in generation 1, with a session of ten seconds.
+    async fn member(runtime: &Runtime) -> MemberId {
+        let join = JoinGroupRequest {
+            group_id: "g".into(),
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 10_000,
+            member_id: "".into(),
+            group_instance_id: None,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinProtocol { name: "range".into(), metadata: Bytes::new() }],
+            client_id: "client".into(),
+            client_host: "/127.0.0.1".into(),
+            requires_known_member_id: false,
+            supports_skipping_assignment: false,
+        };
+        let Ok(GroupResponse::Join(joined)) = runtime.request(0, GroupRequest::Join(join)).await else { panic!() };
+        assert_eq!((joined.error, joined.generation), (None, 1));
+        let sync = SyncGroupRequest {
+            group_id: "g".into(),
+            generation: 1,
+            member_id: joined.member_id.clone(),
+            group_instance_id: None,
+            protocol_type: None,
+            protocol_name: None,
+            assignments: vec![(joined.member_id.clone(), Bytes::new())],
+        };
+        runtime.request(0, GroupRequest::Sync(sync)).await.unwrap();
+        joined.member_id
+    }
+
+    async fn heartbeat(runtime: &Runtime, member: &MemberId) -> Result<GroupResponse, CoordinatorError> {
+        let (group_id, member_id) = ("g".into(), member.clone());
+        let beat = HeartbeatRequest { group_id, generation: 1, member_id, group_instance_id: None };
+        runtime.request(0, GroupRequest::Heartbeat(beat)).await
+    }
+
+    /// It refused their heartbeats and went on counting their silence.
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_that_nobody_confirmed_expelled_its_members() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        let member = member(&runtime).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        log.confirm(0, false);
+        for _ in 0..10 {
+            assert_eq!(heartbeat(&runtime, &member).await, Err(CoordinatorError::NotCoordinator));
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        log.confirm(0, true);
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(heartbeat(&runtime, &member).await, Ok(GroupResponse::Heartbeat), "its session began anew");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let silent = heartbeat(&runtime, &member).await;
+        assert_eq!(silent, Err(CoordinatorError::UnknownMemberId), "this silence was its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_is_given_up_in_time_while_nobody_confirms_the_coordinator() {
+        let (log, runtime) = runtime(|_| {});
+        log.lead(0, LeaderEpoch(1));
+        runtime.elected(&log, 0, LeaderEpoch(1));
+        assert_eq!(fetch(&runtime).await, Ok(-1));
+        log.confirm(0, false);
+        log.hold_high_watermark(0, true);
+        let begun = Instant::now();
+        assert_eq!(runtime.request(0, commit(1)).await, Err(CoordinatorError::CoordinatorNotAvailable));
+        assert_eq!(begun.elapsed().as_secs(), LoopLimits::default().write_timeout.as_secs());
     }
 
     #[tokio::test]

@@ -159,6 +159,11 @@ pub trait CoordinatorShard: Send + 'static {
     /// Time has passed: handles every deadline that is due.
     fn tick(&mut self, now: Now, out: &mut Output<Self::Change, Self::Response>);
 
+    /// For as long as `stopped` nothing that only reads was answered and `tick` was not called, whatever was due; now both begin again.
+    /// Nobody may be given up for a silence that was not theirs: who lives by what was refused begins anew, everything else is due
+    /// that much later.
+    fn resumed(&mut self, now: Now, stopped: Duration, out: &mut Output<Self::Change, Self::Response>);
+
     /// When `tick` is wanted next, on the monotonic clock.
     fn next_deadline(&self) -> Option<Duration>;
 }

@@ -35,6 +35,12 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
+    /// Moves every deadline: for as long as `by` no time has passed for them. O(n log n).
+    pub fn postpone(&mut self, by: Duration) {
+        self.by_key.values_mut().for_each(|at| *at += by);
+        self.by_deadline = std::mem::take(&mut self.by_deadline).into_iter().map(|(at, key)| (at + by, key)).collect();
+    }
+
     /// The earliest deadline.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.by_deadline.first().map(|(at, _)| *at)
@@ -68,6 +74,21 @@ mod tests {
         assert_eq!(timers.pop_due(Duration::MAX), None);
         timers.schedule("c", Duration::ZERO);
         timers.cancel(&"c");
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_postponed_deadline_can_still_be_moved_and_cancelled() {
+        let at = Duration::from_millis;
+        let mut timers = Timers::default();
+        ["a", "b", "c"].into_iter().zip(1..).for_each(|(key, n)| timers.schedule(key, at(n)));
+        timers.postpone(at(10));
+        assert_eq!(timers.pop_due(at(10)), None);
+        timers.schedule("a", at(20));
+        timers.cancel(&"b");
+        assert_eq!(timers.pop_due(at(19)), Some("c"));
+        assert_eq!(timers.pop_due(at(19)), None);
+        assert_eq!(timers.pop_due(at(20)), Some("a"));
         assert_eq!(timers.next_deadline(), None);
     }
 }

@@ -65,6 +65,7 @@ impl Metadata for Standing {
         pending().boxed()
     }
     fn controller_was_wrong(&self, _: NodeId) {}
+    fn stands_still(&self) {}
     fn cluster_id(&self) -> Option<ClusterId> {
         self.image().cluster.cluster_id()
     }

@@ -4,7 +4,8 @@
 //! in particular; what is purged already comes as a snapshot, in parts. The observer applies through the same [`MetadataLoader`] as a voter
 //! does and keeps nothing on disk: it begins anew with a snapshot.
 //!
-//! A voter that fails to answer, or is not of this cluster, is passed over for the next one. An entry that cannot be applied
+//! A voter that fails to answer, or is not of this cluster, is passed over for the next one; so is one that answers but stands still,
+//! cut off from the other voters, once somebody who hears more says so ([`MetadataObserver::ask_another`]). An entry that cannot be applied
 //! stops the observer for good.
 
 use super::error::QuorumError;
@@ -28,7 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,7 @@ pub struct ObserverStatus {
 pub struct MetadataObserver<Rt: AsyncRuntime = TokioRuntime> {
     image: watch::Receiver<Arc<MetadataImage>>,
     status: watch::Receiver<ObserverStatus>,
+    another: Arc<AtomicBool>,
     stop: CancellationToken,
     task: Mutex<Option<Rt::JoinHandle<()>>>,
 }
@@ -95,6 +97,7 @@ struct Task {
     snapshots: Arc<Snapshots>,
     image: watch::Sender<Arc<MetadataImage>>,
     status: watch::Sender<ObserverStatus>,
+    another: Arc<AtomicBool>,
 }
 
 /// Why one attempt ended.
@@ -134,6 +137,7 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
         let (image_tx, image) = watch::channel(from);
         let status = ObserverStatus { cluster_id: config.cluster_id, ..ObserverStatus::default() };
         let (status_tx, status) = watch::channel(status);
+        let another = Arc::new(AtomicBool::new(false));
         let task = Task {
             peers,
             voters: config.voters.into_iter().collect(),
@@ -143,6 +147,7 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
             snapshots: Snapshots::empty(snapshots, config.execution),
             image: image_tx,
             status: status_tx,
+            another: another.clone(),
         };
         if task.voters.is_empty() {
             return Err(QuorumError::Config("an observer needs voters to ask".into()));
@@ -155,7 +160,7 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
                 Select2::First(()) | Select2::Second(()) => {}
             }
         });
-        Ok(Self { image, status, stop, task: Mutex::new(Some(task)) })
+        Ok(Self { image, status, another, stop, task: Mutex::new(Some(task)) })
     }
 
     /// Stops following.
@@ -165,6 +170,11 @@ impl<Rt: AsyncRuntime> MetadataObserver<Rt> {
         if let Some(task) = task {
             let _ = task.await;
         }
+    }
+
+    /// The log is known to go on where the voter that is asked has nothing more to tell: the next request goes to another one.
+    pub fn ask_another(&self) {
+        self.another.store(true, Ordering::Relaxed);
     }
 
     /// The metadata as of the last entry applied here.
@@ -195,8 +205,13 @@ impl Task {
         let mut failed = 0usize;
         loop {
             let (node_id, node) = self.voters[asked % self.voters.len()].clone();
-            match self.follow::<Rt>(node_id, &node).await {
-                Ok(()) => failed = 0,
+            let followed = self.follow::<Rt>(node_id, &node).await;
+            let stands_still = self.another.swap(false, Ordering::Relaxed);
+            match followed {
+                Ok(()) => {
+                    failed = 0;
+                    asked += usize::from(stands_still);
+                }
                 Err(Attempt::Fatal(why)) => {
                     tracing::error!(%why, "the metadata log cannot be applied; this observer stops");
                     self.status.send_modify(|status| status.failure = Some(why));

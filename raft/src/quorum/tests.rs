@@ -203,6 +203,17 @@ impl Cluster {
         voter
     }
 
+    /// Node 9, which has no vote.
+    fn observer(&self, cluster_id: Option<ClusterId>) -> MetadataObserver<Rt> {
+        let me = QuorumNodeId { node_id: NodeId(9), directory_id: DirectoryId(Uuid::from_u128(9)) };
+        let mut config = ObserverConfig::new(me, self.voters(), cluster_id);
+        config.execution = StorageExecution::Inline;
+        let wire = Arc::new(Wire { from: NodeId(9), hub: self.hub.clone() });
+        let recorder: Arc<dyn MetadataPublisher> = Arc::new(Recorder::default());
+        let snapshots = Arc::new(MemorySnapshots::default());
+        MetadataObserver::start(config, wire, snapshots, MetadataImage::empty(), vec![recorder]).expect("starts")
+    }
+
     /// Cuts the power of a node.
     async fn kill(&self, i: i32) {
         self.machines[&NodeId(i)].disk.crash();
@@ -670,23 +681,8 @@ fn an_observer_follows_through_snapshots_and_failures_and_keeps_to_its_cluster()
         for value in 1..60 {
             cluster.write(value).await;
         }
-        let me = QuorumNodeId { node_id: NodeId(9), directory_id: DirectoryId(Uuid::from_u128(9)) };
-        let follow = |cluster_id| {
-            let mut config = ObserverConfig::new(me, cluster.voters(), cluster_id);
-            config.execution = StorageExecution::Inline;
-            let wire = Arc::new(Wire { from: NodeId(9), hub: cluster.hub.clone() });
-            let recorder: Arc<dyn MetadataPublisher> = Arc::new(Recorder::default());
-            MetadataObserver::<Rt>::start(
-                config,
-                wire,
-                Arc::new(MemorySnapshots::default()),
-                MetadataImage::empty(),
-                vec![recorder],
-            )
-            .expect("starts")
-        };
-        let foreign = follow(Some(ClusterId(Uuid::from_u128(4711))));
-        let observer = follow(None);
+        let foreign = cluster.observer(Some(ClusterId(Uuid::from_u128(4711))));
+        let observer = cluster.observer(None);
         cluster.until("it follows", || (value_of(&observer.image()) == Some(59)).then_some(())).await;
         let active = cluster.active().await;
         cluster.kill(active).await;
@@ -697,6 +693,35 @@ fn an_observer_follows_through_snapshots_and_failures_and_keeps_to_its_cluster()
         assert_eq!(foreign.image().offset, MetadataOffset(-1), "another cluster's log is not for it");
         observer.stop().await;
         foreign.stop().await;
+    });
+}
+
+/// That voter answers, with nothing new.
+#[test]
+fn an_observer_stayed_with_a_voter_that_was_cut_off_from_the_others() {
+    simulate(|| async {
+        let cluster = Cluster::formed(3).await;
+        cluster.write(1).await;
+        let observer = cluster.observer(None);
+        cluster.until("it follows", || (value_of(&observer.image()) == Some(1)).then_some(())).await;
+        let asks = |v: &Voter| v.status().observers.contains_key(&NodeId(9));
+        let asked = cluster.running().into_iter().find(asks).expect("somebody is asked").status().me.node_id;
+        for other in cluster.voters().into_keys().filter(|id| *id != asked) {
+            cluster.hub.cut.lock().extend([(asked, other), (other, asked)]);
+        }
+        loop {
+            let on_the_other_side = |v: &Voter| v.is_active() && v.status().me.node_id != asked;
+            let active = || cluster.running().into_iter().find(on_the_other_side);
+            let active = cluster.until("an active controller on the other side", active).await;
+            if active.submit(set(2)).await.is_ok() {
+                break;
+            }
+        }
+        Rt::sleep(Duration::from_secs(10)).await;
+        assert_eq!(value_of(&observer.image()), Some(1), "it cannot know");
+        observer.ask_another();
+        cluster.until("it follows another one", || (value_of(&observer.image()) == Some(2)).then_some(())).await;
+        observer.stop().await;
     });
 }
 

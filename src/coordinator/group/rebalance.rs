@@ -562,12 +562,17 @@ impl ClassicGroup {
         }
     }
 
-    /// After a load: every session begins anew, and a group over a lowered `group.max.size` is shrunk by a rebalance.
-    pub fn loaded(&mut self, cx: &mut Context<'_>) {
+    /// Nobody could be heard of until now: every member's session begins anew.
+    pub fn restart_sessions(&mut self, cx: &mut Context<'_>) {
         let ids: Vec<_> = self.members().map(|m| m.member_id.clone()).collect();
         for id in ids {
             self.restart_session(cx, &id);
         }
+    }
+
+    /// After a load: every session begins anew, and a group over a lowered `group.max.size` is shrunk by a rebalance.
+    pub fn loaded(&mut self, cx: &mut Context<'_>) {
+        self.restart_sessions(cx);
         if self.size() > cx.config.size_max {
             self.prepare_rebalance(cx);
         }

@@ -311,6 +311,14 @@ impl CoordinatorShard for GroupShard {
         }
     }
 
+    fn resumed(&mut self, now: Now, stopped: Duration, out: &mut Out) {
+        self.timers.postpone(stopped);
+        let ids: Vec<_> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with_group(now, &id, out, |group, cx| group.restart_sessions(cx));
+        }
+    }
+
     fn next_deadline(&self) -> Option<Duration> {
         self.timers.next_deadline()
     }
