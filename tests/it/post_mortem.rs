@@ -94,12 +94,13 @@ fn another_node_says_why_a_partition_has_no_leader_when_its_only_replica_was_kil
     assert!(suspicion.is_some(), "no suspicion of {id} in {all:#?}");
     assert!(all.iter().any(|event| event["kind"] == "controller_activated"), "{all:#?}");
     let judge = usize::try_from(fence["controller"].as_u64().unwrap()).unwrap() - 1;
-    let metrics = cluster.metrics(judge);
+    // The verdict did not wait for gossip, which comes to the same a moment later.
+    let down = "rookery_gossip_changes_total{liveness=\"down\"}";
+    let metrics = cluster.until("gossip holds it down", || Some(cluster.metrics(judge)).filter(|m| m.contains(down)));
     for name in [
         "rookery_cluster_events_total{kind=\"broker_fenced\"}",
         "rookery_broker_failure_findings_total{finding=",
         "rookery_broker_failure_verdicts_total{why=",
-        "rookery_gossip_changes_total{liveness=\"down\"}",
     ] {
         assert!(metrics.contains(name), "no {name} in\n{metrics}");
     }

@@ -57,6 +57,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A leader that has said nothing for so long is out of sight: longer than any election takes.
@@ -153,7 +154,7 @@ struct Run<Rt: AsyncRuntime> {
     /// The last term in which this node, its leader, has asked another one to take over.
     handed_over: watch::Sender<Option<u64>>,
     /// When this voter stands for election in the place of a dead leader, perhaps over, and who does so.
-    standing: Mutex<Option<(Rt::Instant, Rt::JoinHandle<()>)>>,
+    standing: Mutex<Option<(Instant, Rt::JoinHandle<()>)>>,
 }
 
 /// Everything a voter is made of.
@@ -301,8 +302,9 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         self.inner.surroundings.leadership.borrow().active
     }
 
-    /// Who led last as far as this voter has heard, and when it did; `None` while this node leads itself.
-    pub fn leader_heard(&self) -> Option<(NodeId, Rt::Instant)> {
+    /// Who led last as far as this voter has heard, and when it did; `None` while this node leads itself. The time is tokio's own, which every
+    /// runtime of ours goes by, so that it can be told outside this room.
+    pub fn leader_heard(&self) -> Option<(NodeId, Instant)> {
         let run = self.run();
         let leads = self.inner.surroundings.leadership.borrow().leader.as_ref().map(|leader| leader.id);
         run.service.heard().filter(|_| leads != Some(run.service.peers.me))
@@ -321,7 +323,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let lease = Lease::new(config).length;
         let before = voters.iter().filter(|v| v.id.node_id < config.me.node_id && v.id.node_id != leader).count();
         // Others may have heard it a heartbeat later.
-        let now = Rt::Instant::now();
+        let now = Instant::now();
         let order = u32::try_from(before).unwrap_or(u32::MAX);
         let wait = lease.saturating_sub(now - heard) + config.heartbeat + STAGGER * order;
         let mut standing = run.standing.lock();
@@ -333,7 +335,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let stands = async move {
             Rt::sleep(wait).await;
             let leadership = this.inner.surroundings.leadership.borrow().clone();
-            let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && Rt::Instant::now() - at > lease);
+            let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && at.elapsed() > lease);
             if silent && leadership.term == term {
                 tracing::info!(leader = leader.0, term, "the leader is dead: standing for election");
                 // A Raft that has ended says why itself.
@@ -359,7 +361,7 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             leadership.active
         } else {
             let heard = run.service.heard();
-            heard.is_some_and(|(id, at)| id == leader.node_id && Rt::Instant::now() - at < OUT_OF_SIGHT)
+            heard.is_some_and(|(id, at)| id == leader.node_id && at.elapsed() < OUT_OF_SIGHT)
         };
         in_sight.then_some(leader.node_id)
     }

@@ -16,7 +16,6 @@ use crate::ids::{ClusterId, DirectoryId, MetadataOffset, NodeId};
 use crate::image::MetadataImage;
 use crate::planted::planted;
 use bytes::Bytes;
-use openraft::async_runtime::Instant as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::{AsyncRuntime, EntryPayload, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
@@ -25,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// An observer waits this long at most, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub(crate) struct Service<Rt: AsyncRuntime> {
     pub(crate) formation: FormationHandle,
     pub(crate) image: watch::Receiver<Arc<MetadataImage>>,
     /// Which leader spoke last, and when.
-    heard: Mutex<Option<(NodeId, Rt::Instant)>>,
+    heard: Mutex<Option<(NodeId, Instant)>>,
     receiving: Mutex<Option<Receiving>>,
     observers: Mutex<BTreeMap<NodeId, MetadataOffset>>,
 }
@@ -78,7 +78,7 @@ impl<Rt: AsyncRuntime> Service<Rt> {
     }
 
     /// Which leader spoke last, and when.
-    pub(crate) fn heard(&self) -> Option<(NodeId, Rt::Instant)> {
+    pub(crate) fn heard(&self) -> Option<(NodeId, Instant)> {
         *self.heard.lock()
     }
 
@@ -153,7 +153,7 @@ impl<Rt: AsyncRuntime> Service<Rt> {
                     AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(vote),
                 };
                 if !matches!(reply, AppendReply::HigherVote(_)) {
-                    *self.heard.lock() = Some((vote.leader_id.voted_for.node_id, Rt::Instant::now()));
+                    *self.heard.lock() = Some((vote.leader_id.voted_for.node_id, Instant::now()));
                 }
                 Ok(Reply::Append(reply))
             }
