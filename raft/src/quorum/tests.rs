@@ -1482,8 +1482,11 @@ async fn a_voter_runs_on_threads_and_files_and_reopens_them_in_the_process() {
                 tokio::task::yield_now().await;
             }
         }
+        // A snapshot that is being made when the voter stops is none.
+        while !directory.path().join("metadata.snapshot").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         voter.stop().await;
         assert!(matches!(voter.submit(set(0)).await, Err(QuorumError::Stopped(_) | QuorumError::NotController(_))));
     }
-    assert!(directory.path().join("metadata.snapshot").exists());
 }
