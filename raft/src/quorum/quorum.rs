@@ -153,8 +153,13 @@ struct Run<Rt: AsyncRuntime> {
     tasks: Mutex<Vec<Rt::JoinHandle<()>>>,
     /// The last term in which this node, its leader, has asked another one to take over.
     handed_over: watch::Sender<Option<u64>>,
-    /// When this voter stands for election in the place of a dead leader, perhaps over, and who does so.
-    standing: Mutex<Option<(Instant, Rt::JoinHandle<()>)>>,
+    stand_in: Mutex<Option<StandIn<Rt>>>,
+}
+
+/// Who stands for election in the place of a dead leader, and when; perhaps over.
+struct StandIn<Rt: AsyncRuntime> {
+    at: Instant,
+    task: Rt::JoinHandle<()>,
 }
 
 /// Everything a voter is made of.
@@ -233,8 +238,8 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             tracing::warn!(%error, "Raft did not end in order");
         }
         let tasks = std::mem::take(&mut *run.tasks.lock());
-        let standing = run.standing.lock().take();
-        for task in tasks.into_iter().chain(standing.map(|(_, task)| task)) {
+        let stand_in = run.stand_in.lock().take();
+        for task in tasks.into_iter().chain(stand_in.map(|stand_in| stand_in.task)) {
             let _ = task.await;
         }
         run.service.snapshots.close::<Rt>().await;
@@ -326,11 +331,11 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
         let now = Instant::now();
         let order = u32::try_from(before).unwrap_or(u32::MAX);
         let wait = lease.saturating_sub(now - heard) + config.heartbeat + STAGGER * order;
-        let mut standing = run.standing.lock();
-        if standing.as_ref().is_some_and(|(at, _)| now < *at) {
+        let mut stand_in = run.stand_in.lock();
+        if stand_in.as_ref().is_some_and(|stand_in| now < stand_in.at) {
             return;
         }
-        let before = standing.take();
+        let before = stand_in.take();
         let (this, stop) = (self.clone(), run.stop.clone());
         let stands = async move {
             Rt::sleep(wait).await;
@@ -343,13 +348,13 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             }
             Ok(())
         };
-        let stands = Rt::spawn(async move {
-            if let Some((_, before)) = before {
-                let _ = before.await;
+        let task = Rt::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.task.await;
             }
             drop(until::<Rt>(stop, stands).await);
         });
-        *standing = Some((now + wait, stands));
+        *stand_in = Some(StandIn { at: now + wait, task });
     }
 
     /// The active controller, for people: this node while it is, or the leader that it follows while that one speaks.
@@ -600,7 +605,7 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), handed_over, standing: Mutex::new(None) })
+        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), handed_over, stand_in: Mutex::new(None) })
     }
 }
 
