@@ -397,6 +397,29 @@ fn sessions_expire_but_not_by_a_fail_over_or_the_controllers_own_pause() {
 }
 
 #[test]
+fn heartbeats_that_a_controller_refused_while_it_stood_by_were_missed_by_its_sessions() {
+    let mut cluster = Cluster::with_brokers(3);
+    let (mut fenced, mut turns) = (Vec::new(), 0);
+    while fenced.is_empty() && turns < 100 {
+        let since = cluster.now;
+        cluster.now += Duration::from_millis(400);
+        cluster.controller.stood_by(since, cluster.now);
+        cluster.now += Duration::from_millis(100);
+        // Most heartbeats come while it stands by.
+        if turns % 10 == 9 {
+            cluster.heartbeat(2);
+            cluster.heartbeat(3);
+        }
+        match cluster.ask(ControllerRequest::ExpireSessions) {
+            Ok(ControllerResponse::Fenced(ids)) => fenced.extend(ids),
+            other => panic!("{other:?}"),
+        }
+        turns += 1;
+    }
+    assert_eq!((fenced, turns), (vec![NodeId(1)], 31), "after three seconds in which it could have been heard");
+}
+
+#[test]
 fn a_leaving_broker_hands_over_first() {
     let mut cluster = Cluster::with_brokers(3);
     let id = cluster.create_on("t", &[1, 2, 3]);
