@@ -167,7 +167,12 @@ impl FailureWatch {
             // No second look at the clock: the same message came at the same time at every tick.
             Some(Followed { id, epoch: broker.epoch(), heard: at.saturating_duration_since(self.began) })
         });
-        watching.leader.tick(followed, now).into_iter().collect()
+        let ping = watching.leader.tick(followed, now);
+        drop(watching);
+        if let Some(Verdict::Ping { id, .. }) = ping {
+            quorum.leader_is_silent(id);
+        }
+        ping.into_iter().collect()
     }
 
     /// How a ping went.

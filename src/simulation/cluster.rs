@@ -1001,7 +1001,7 @@ fn a_controller_that_falls_silent_is_replaced_and_fenced_within_a_second() {
         gaps.sort_unstable();
         let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
         println!("{silence:?}: {gaps:?}");
-        let (typical, longest) = if matches!(silence, Silence::Killed) { (500, 900) } else { (800, 1200) };
+        let (typical, longest) = if matches!(silence, Silence::Killed) { (500, 600) } else { (700, 1000) };
         assert!(median <= typical && worst <= longest, "{silence:?}: {gaps:?}");
     }
 }
