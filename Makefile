@@ -21,8 +21,8 @@ cluster-clean: ## Stop the cluster and delete its data
 	@scripts/cluster clean
 test: setup ## Run all tests
 	@cargo test --workspace --locked
-sim: ## Run the simulations with many seeds (SEEDS=)
-	@ROOKERY_SIM_SEEDS=$(or $(SEEDS),2000) cargo test --locked --no-default-features --lib simulation
+sim: ## Run the simulations, optimised, with many seeds (SEEDS=)
+	@ROOKERY_SIM_SEEDS="$(or $(SEEDS),1000)" scripts/sim
 test-clients: build ## Drive a real cluster with real Kafka clients
 	@scripts/setup clients && tests/clients/run
 root:

@@ -98,6 +98,10 @@ impl RefusedProducers {
         let is_held_up = batch.epoch == refused.epoch && (holds_up(refused.first) || holds_up(refused.last));
         if is_held_up && refused.behind < BATCHES_IN_FLIGHT {
             refused.behind += 1;
+            // What it comes behind may get into the log by replication before the next one asks.
+            if is_after(refused.last, batch.first_sequence) {
+                refused.last = batch.first_sequence;
+            }
             return Some(refused.error.clone());
         }
         by_id.remove(&batch.producer_id);
@@ -112,8 +116,10 @@ impl RefusedProducers {
         }
         let ProducerBatch { producer_id, epoch, first_sequence: sequence } = batch;
         let mut by_id = self.by_id.lock();
-        match by_id.get_mut(&producer_id).filter(|known| known.epoch == epoch && is_after(known.first, sequence)) {
+        match by_id.get_mut(&producer_id).filter(|known| known.epoch == epoch) {
             Some(known) if is_after(known.last, sequence) => known.last = sequence,
+            // It was appended before those that are known were refused, and its wait has ended only now.
+            Some(known) if is_after(sequence, known.first) => known.first = sequence,
             Some(_) => {}
             None => {
                 let refused = Refused { epoch, first: sequence, last: sequence, error: error.clone(), behind: 0 };
@@ -274,6 +280,28 @@ mod tests {
         append(&log, 0);
         refused.note(batch(1, 0, 0), &WHY);
         refused.note(batch(1, 0, 1), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 2), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), None, "tried again");
+    }
+
+    /// The first batch waited when the second was refused; then its wait ended, and it stayed in the log.
+    #[test]
+    fn the_end_of_an_earlier_wait_made_a_refused_batch_forgotten() {
+        let (refused, log) = (RefusedProducers::default(), log());
+        append(&log, 0);
+        refused.note(batch(1, 0, 1), &WHY);
+        refused.note(batch(1, 0, 0), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 2), || log.clone()), Some(WHY));
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), None, "tried again");
+    }
+
+    /// The first of three was refused, and the second because of it; then the first came by replication.
+    #[test]
+    fn a_batch_that_shared_a_refusal_was_forgotten_with_it() {
+        let (refused, log) = (RefusedProducers::default(), log());
+        refused.note(batch(1, 0, 0), &WHY);
+        assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), Some(WHY));
+        append(&log, 0);
         assert_eq!(refused.refusal_before(batch(1, 0, 2), || log.clone()), Some(WHY));
         assert_eq!(refused.refusal_before(batch(1, 0, 1), || log.clone()), None, "tried again");
     }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rookery_raft::ids::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -174,7 +174,7 @@ pub(super) struct Network {
     numbers: u64,
     datagrams: BTreeMap<(u64, u64), (NodeId, NodeId, Bytes)>,
     /// Answers of no connection: failed connects.
-    failures: BTreeMap<(u64, u64), (oneshot::Sender<Answer>, PeerError)>,
+    failures: BTreeMap<(u64, u64), (NodeId, oneshot::Sender<Answer>, PeerError)>,
     probes: BTreeMap<(u64, u64), (NodeId, NodeId, oneshot::Sender<ProbeOutcome>)>,
     /// Everything that travelled and happened, if it is wanted.
     pub trace: Trace,
@@ -329,7 +329,7 @@ impl Network {
         };
         let error = PeerError::Connect { node: to, address: address(to).to_string().into(), kind };
         let key = (self.now + after, self.number());
-        self.failures.insert(key, (answer, error));
+        self.failures.insert(key, (from, answer, error));
     }
 
     /// A process has ended: its connections end where the news can travel.
@@ -345,11 +345,23 @@ impl Network {
         self.current.retain(|(from, _, _), _| *from != id);
     }
 
+    /// Whom something will reach at `now`: they are to have lived until then.
+    pub fn reached(&self, now: u64) -> BTreeSet<NodeId> {
+        let mut reached = BTreeSet::new();
+        reached.extend(self.datagrams.range(..=(now, u64::MAX)).map(|(_, (_, to, _))| *to));
+        reached.extend(self.probes.range(..=(now, u64::MAX)).map(|(_, (from, ..))| *from));
+        reached.extend(self.failures.range(..=(now, u64::MAX)).map(|(_, (from, ..))| *from));
+        for connection in self.connections.values().filter(|connection| self.is_due(connection, now)) {
+            reached.extend([connection.from.node_id, connection.to.node_id]);
+        }
+        reached
+    }
+
     /// One millisecond later: what arrives now.
     pub fn tick(&mut self, now: u64, ends: &Ends<'_>) -> Vec<Arrival> {
         self.now = now;
         while let Some(entry) = self.failures.first_entry().filter(|entry| entry.key().0 <= now) {
-            let (answer, error) = entry.remove();
+            let (_, answer, error) = entry.remove();
             let _ = answer.send(Err(error));
         }
         while let Some(entry) = self.datagrams.first_entry().filter(|entry| entry.key().0 <= now) {
@@ -360,7 +372,8 @@ impl Network {
             }
         }
         self.answer_probes(ends);
-        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        let due = self.connections.iter().filter(|(_, connection)| self.is_due(connection, now));
+        let numbers: Vec<u64> = due.map(|(number, _)| *number).collect();
         let mut arrivals = Vec::new();
         for number in numbers {
             self.move_on(number, ends, &mut arrivals);
@@ -386,6 +399,16 @@ impl Network {
             }
         }
         self.probes.extend(later);
+    }
+
+    /// Whether something happens to a connection now.
+    fn is_due(&self, connection: &Connection, now: u64) -> bool {
+        let (from, to) = (connection.from.node_id, connection.to.node_id);
+        let arrives = |way: usize, a, b| {
+            let first = connection.ways[way].front();
+            first.is_some_and(|(at, _)| (*at <= now && !self.is_cut(a, b)) || now > at + UNACKNOWLEDGED_MAX)
+        };
+        connection.half_dead.is_some() || connection.retired || arrives(0, from, to) || arrives(1, to, from)
     }
 
     fn move_on(&mut self, number: u64, ends: &Ends<'_>, arrivals: &mut Vec<Arrival>) {

@@ -39,6 +39,10 @@ use uuid::Uuid;
 const HEARTBEAT: Duration = Duration::from_millis(100);
 pub(super) const SESSION: Duration = Duration::from_secs(2);
 const LAG_MAX: Duration = Duration::from_millis(1500);
+/// So many milliseconds a process that nothing reaches may be behind the world: then its timers ring that much later, as on a busy machine.
+const BEHIND_MAX: u64 = 5;
+/// So long it is awake once something has reached it: whom a timer wakes in the last moment of a millisecond comes to it in the next.
+const AWAKE: u64 = 2;
 
 /// What a process starts from.
 pub(super) struct Start {
@@ -52,6 +56,8 @@ pub(super) struct Start {
     pub cluster: Arc<OnceLock<ClusterId>>,
     /// Unlike that of every other process.
     pub life: u64,
+    /// When it starts.
+    pub now: u64,
     pub seed: u64,
     pub gossip: bool,
 }
@@ -60,7 +66,12 @@ pub(super) struct Start {
 pub(super) struct Process {
     runtime: Runtime,
     began: Instant,
-    age_ms: u64,
+    /// By the clock of the world, in milliseconds: when it was started, ...
+    started: u64,
+    /// ... up to when it has lived, ...
+    lived: u64,
+    /// ... and up to when it is awake for what has reached it.
+    awake: u64,
     pub identity: LocalIdentity,
     pub events: PeerEvents,
     pub outbox: Outbox,
@@ -77,7 +88,7 @@ impl Process {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let entered = runtime.enter();
-        let began = Instant::now();
+        let (began, started) = (Instant::now(), start.now);
         let me = QuorumNodeId { node_id: start.id, directory_id: start.directory };
         let identity = LocalIdentity::new(PeerIdentity {
             cluster_id: start.cluster.get().copied(),
@@ -111,20 +122,56 @@ impl Process {
         drop(entered);
         let begun = runtime.block_on(live.begin());
         let main = runtime.spawn(live.run(begun));
-        Self { runtime, began, age_ms: 0, identity, events, outbox, arrived, services, metadata, admin, replicas, main }
+        let (lived, awake) = (started, started + AWAKE);
+        Self {
+            runtime,
+            began,
+            started,
+            lived,
+            awake,
+            identity,
+            events,
+            outbox,
+            arrived,
+            services,
+            metadata,
+            admin,
+            replicas,
+            main,
+        }
     }
 
-    /// Lives for a millisecond.
-    pub fn tick(&mut self) {
-        self.age_ms += 1;
-        let until = self.began + Duration::from_millis(self.age_ms);
-        self.runtime.block_on(async { tokio::time::sleep_until(until).await });
+    /// Lives on, if there is a reason to.
+    pub fn tick(&mut self, now: u64) {
+        if now <= self.awake || now >= self.lived + BEHIND_MAX {
+            self.live_until(now);
+        }
     }
 
-    /// Was stopped for so long: its clock has gone on, and it learns that all at once.
-    pub fn wake_after(&mut self, stopped_ms: u64) {
-        self.age_ms += stopped_ms;
-        self.runtime.block_on(async { tokio::time::advance(Duration::from_millis(stopped_ms)).await });
+    /// Something reaches it now: it has lived until then, and lives on.
+    pub fn reach(&mut self, now: u64) {
+        self.live_until(now);
+        self.awake = now + AWAKE;
+    }
+
+    /// Whether it has lived until `now`.
+    pub fn is_at(&self, now: u64) -> bool {
+        self.lived >= now
+    }
+
+    fn live_until(&mut self, now: u64) {
+        if now > self.lived {
+            self.lived = now;
+            let until = self.began + Duration::from_millis(now - self.started);
+            self.runtime.block_on(async { tokio::time::sleep_until(until).await });
+        }
+    }
+
+    /// Was stopped: its clock has gone on, and it learns that all at once.
+    pub fn wake_up(&mut self, now: u64) {
+        let stopped = Duration::from_millis(now - self.lived);
+        self.runtime.block_on(async { tokio::time::advance(stopped).await });
+        (self.lived, self.awake) = (now, now + AWAKE);
     }
 
     /// Does something within the process.

@@ -6,6 +6,7 @@
 use super::storage::{Durability, LogWrite, MetaKey, QuorumStorage, QuorumStorageError, SavedState};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,10 +49,19 @@ struct Disk {
 }
 
 impl Disk {
-    fn current(&self) -> Contents {
+    /// With what is not synced; a copy only where there is something of the kind.
+    fn current(&self) -> Cow<'_, Contents> {
+        if self.unsynced.is_empty() {
+            return Cow::Borrowed(&self.synced);
+        }
         let mut contents = self.synced.clone();
         self.unsynced.iter().flatten().for_each(|write| contents.apply(write));
-        contents
+        Cow::Owned(contents)
+    }
+
+    fn sync(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        unsynced.iter().flatten().for_each(|write| self.synced.apply(write));
     }
 }
 
@@ -130,7 +140,7 @@ impl QuorumStorage for MemoryStorage {
         {
             return Err(QuorumStorageError::Corrupt(format!("a hole between {first} and {last}")));
         }
-        Ok(SavedState { meta: contents.meta, log })
+        Ok(SavedState { meta: contents.meta.clone(), log })
     }
 
     fn write(&mut self, batch: &[LogWrite], durability: Durability) -> Result<(), QuorumStorageError> {
@@ -143,8 +153,7 @@ impl QuorumStorage for MemoryStorage {
         if durability == Durability::Synced {
             disk.synced_writes += 1;
             if !disk.lies_about_sync {
-                disk.synced = disk.current();
-                disk.unsynced.clear();
+                disk.sync();
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ mod races;
 mod world;
 
 use crate::simulation::invariants::Violation;
-use crate::simulation::seeds;
+use crate::simulation::{every_seed, seeds};
 use world::World;
 
 /// One run; fails with the first violation.
@@ -30,12 +30,7 @@ pub(crate) fn run(seed: u64) -> Result<world::Seen, Violation> {
 #[test]
 fn nothing_acknowledged_is_lost_and_all_replicas_agree() {
     let mut total = world::Seen::default();
-    for seed in seeds(800, 1) {
-        match run(seed) {
-            Ok(seen) => total.add(&seen),
-            Err(violation) => panic!("seed {seed}: {violation}"),
-        }
-    }
+    every_seed(seeds(200, 1), run).iter().for_each(|seen| total.add(seen));
     // A run that saw no faults, or no progress under them, would show nothing.
-    assert!(total.saw_everything(), "{total:?}");
+    assert!(std::env::var("ROOKERY_SIM_SEED").is_ok() || total.saw_everything(), "{total:?}");
 }

@@ -20,9 +20,11 @@ impl AckedDurable {
     }
 
     /// A log that is to hold all of it.
-    pub(crate) fn all_in(&self, holder: &str, log: &BTreeMap<i64, u64>) -> Result<(), Violation> {
-        match self.0.iter().find(|(value, offset)| log.get(offset) != Some(value)) {
-            Some((value, offset)) => broken(format!("{holder} does not hold acknowledged value {value} at {offset}")),
+    pub(crate) fn all_in(&self, holder: impl Fn() -> String, log: &[Record]) -> Result<(), Violation> {
+        match self.0.iter().find(|(value, offset)| value_at(log, **offset) != Some(**value)) {
+            Some((value, offset)) => {
+                broken(format!("{} does not hold acknowledged value {value} at {offset}", holder()))
+            }
             None => Ok(()),
         }
     }
@@ -33,9 +35,10 @@ impl AckedDurable {
     }
 }
 
-/// By offset.
-pub(super) fn values(log: &[Record]) -> BTreeMap<i64, u64> {
-    log.iter().map(|(offset, _, value)| (*offset, *value)).collect()
+/// What a log has at an offset.
+pub(super) fn value_at(log: &[Record], offset: i64) -> Option<u64> {
+    let at = log.binary_search_by_key(&offset, |(offset, ..)| *offset).ok()?;
+    Some(log[at].2)
 }
 
 fn broken(what: String) -> Result<(), Violation> {

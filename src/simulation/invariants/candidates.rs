@@ -1,4 +1,4 @@
-use super::acked_durable::values;
+use super::acked_durable::value_at;
 use super::{PartitionInvariants, Record, Violation};
 use rookery_raft::ids::NodeId;
 
@@ -9,13 +9,12 @@ pub(crate) fn candidate(
     why: &str,
     durable: &[Record],
 ) -> Result<(), Violation> {
-    let have = values(durable);
     for (offset, value) in invariants.committed.all() {
-        if have.get(offset) != Some(value) {
-            let there = have.get(offset);
+        let there = value_at(durable, *offset);
+        if there != Some(*value) {
             let what = format!("{node} ({why}) has {there:?} on disk at committed offset {offset}, not {value}");
             return Err(Violation::new("candidates", what));
         }
     }
-    invariants.acked.all_in(&format!("{node} ({why})"), &have)
+    invariants.acked.all_in(|| format!("{node} ({why})"), durable)
 }

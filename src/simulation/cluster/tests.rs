@@ -1,0 +1,104 @@
+use super::machine::Machine;
+use super::*;
+use crate::replica::partition::Role;
+use crate::simulation::{every_seed, seeds};
+
+/// What some run at least has to have seen.
+const SEEN: [&str; 15] = [
+    "acks",
+    "unknown",
+    "crashes",
+    "pauses",
+    "cuts",
+    "lossy",
+    "failed_syncs",
+    "slow_disks",
+    "quorum_disks",
+    "wipes",
+    "lost_logs",
+    "power_cuts",
+    "elections",
+    "fences",
+    "controllers",
+];
+
+#[test]
+fn a_cluster_keeps_every_promise_under_faults() {
+    let mut total = Seen::default();
+    for seen in every_seed(seeds(8, 1), |seed| run(seed, false).0) {
+        seen.0.into_iter().for_each(|(what, count)| total.add_some(what, count));
+    }
+    println!("{total:?}");
+    let missing: Vec<_> = SEEN.iter().filter(|what| !total.0.contains_key(*what)).collect();
+    assert!(std::env::var("ROOKERY_SIM_SEED").is_ok() || missing.is_empty(), "never: {missing:?}; {total:?}");
+}
+
+/// How one of three nodes stops answering.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    Stopped,
+    CutOff,
+    /// Its kernel tells.
+    Killed,
+}
+
+/// Virtual milliseconds from a controller's falling silent until every partition has another leader that serves.
+fn controller_gap(seed: u64, silence: Silence) -> u64 {
+    inline::turn_on();
+    seed_thread(Some(seed));
+    let mut world = World::new(seed);
+    world.climate = 0;
+    let whole = |w: &World| w.topic.is_some() && w.all_partitions(|p| p.isr.len() == 3) && w.is_whole();
+    world.until(20_000, "a whole cluster", whole).expect("no faults yet");
+    let settle = world.now + world.rng.random_range(300..800);
+    world.until(1000, "some time", |w| w.now >= settle).expect("time passes");
+    let is_controller = |m: &Machine| m.process.as_ref().and_then(Process::quorum).is_some_and(|q| q.is_active());
+    let at = world.machines.iter().position(is_controller).expect("a whole cluster has a controller");
+    let (victim, since) = (world.machines[at].id, world.now);
+    match silence {
+        Silence::Stopped => world.pause(at, since + 20_000),
+        Silence::CutOff => world.isolate(at, since + 20_000, (true, true)),
+        Silence::Killed => world.crash(at, 20_000),
+    }
+    let served = |w: &World| {
+        let serves = |id: &TopicIdPartition| {
+            let others = w.machines.iter().filter(|m| m.id != victim);
+            let mut replicas = others.flat_map(|m| w.replicas_of(m)).filter(|p| p.id() == *id);
+            replicas.any(|p| p.role().0 == Role::Leader) && w.all_partitions(|p| !p.isr.contains(&victim))
+        };
+        w.partitions.keys().all(serves)
+    };
+    world.until(15_000, "leaders without the silent node", served).expect("two of three go on");
+    let gap = world.now - since;
+    world.machines.iter_mut().filter_map(|m| m.process.take()).for_each(Process::end);
+    seed_thread(None);
+    gap
+}
+
+#[test]
+fn a_controller_that_falls_silent_is_replaced_and_fenced_within_a_second() {
+    for silence in [Silence::Stopped, Silence::CutOff, Silence::Killed] {
+        let mut gaps = every_seed(seeds(12, 20), |seed| Ok(controller_gap(seed, silence)));
+        gaps.sort_unstable();
+        let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        println!("{silence:?}: {gaps:?}");
+        let (typical, longest) = if matches!(silence, Silence::Killed) { (500, 600) } else { (700, 1000) };
+        assert!(median <= typical && worst <= longest, "{silence:?}: {gaps:?}");
+    }
+}
+
+#[test]
+fn a_stale_and_a_wiped_voter_are_no_majority() {
+    every_seed(seeds(4, 10), run_without_majority);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let (first, second) = (run(3, true).1, run(3, true).1);
+    if let Some(at) = first.iter().zip(&second).position(|(one, other)| one != other) {
+        let from = at.saturating_sub(5);
+        panic!("line {at}: {:#?}\n{:#?}", &first[from..=at], &second[from..=at]);
+    }
+    assert_eq!(first.len(), second.len());
+    assert!(first.len() > 1000, "{}", first.len());
+}

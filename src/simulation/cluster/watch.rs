@@ -1,0 +1,165 @@
+//! Who looks on: after every millisecond, with the eyes of somebody who sees all machines at once.
+
+use super::machine::Machine;
+use super::{NODES, PARTITIONS, ProducerState, World};
+use crate::broker::Metadata;
+use crate::replica::partition::{Partition, Role};
+use crate::simulation::batches::read;
+use crate::simulation::invariants::{Record, Violation, candidate, logs_match, no_duplicate};
+use rookery_raft::ids::{NodeId, TopicIdPartition};
+use rookery_raft::image::{MetadataImage, PartitionRegistration};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl World {
+    pub(super) fn look(&mut self) -> Result<(), Violation> {
+        self.look_at_metadata()?;
+        self.look_at_replicas()?;
+        let state = (
+            self.history.newest().map_or(-1, |image| image.offset.0),
+            self.partitions.values().map(|p| p.committed.all().len()).sum(),
+        );
+        if state != self.checked && self.now.is_multiple_of(10) {
+            self.checked = state;
+            self.look_at_candidates()?;
+        }
+        if self.now.is_multiple_of(500) {
+            for id in self.partitions.keys() {
+                logs_match(&self.logs(*id))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_metadata(&mut self) -> Result<(), Violation> {
+        let before = self.history.newest().map(|image| image.offset);
+        for machine in &mut self.machines {
+            let Some(process) = machine.process.as_ref().filter(|process| process.is_at(self.now)) else { continue };
+            let image = process.metadata.image();
+            if image.offset.0 >= 0 && !machine.image.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &image)) {
+                if let Some(cluster) = image.cluster.cluster_id() {
+                    self.cluster.belongs(machine.id, cluster)?;
+                }
+                self.history.applied(machine.id, &image)?;
+                machine.image = Some(image);
+            }
+            if let Some(quorum) = process.quorum().filter(|q| q.is_active()) {
+                let term = quorum.leadership().borrow().term;
+                if self.controllers.insert((term, machine.id)) {
+                    self.seen.add("controllers");
+                    self.network.trace.note(|| format!("{} controller {} term {term}", self.now, machine.id));
+                }
+            }
+        }
+        if let Some(image) = self.history.newest().filter(|image| Some(image.offset) != before).cloned() {
+            self.take_in(&image);
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, image: &Arc<MetadataImage>) {
+        for broker in image.cluster.brokers() {
+            let now = Duration::from_millis(self.now);
+            self.fenced.broker(broker.id(), broker.epoch(), broker.fenced, now);
+            if broker.fenced {
+                self.seen.add("fences");
+            }
+            let machine = self.machines.iter_mut().find(|m| m.id == broker.id()).expect("one of ours");
+            // Its loss is in the log with its registration.
+            let registered =
+                machine.process.as_ref().is_some_and(|p| p.identity.current().incarnation == broker.record.incarnation);
+            machine.lost &= !registered;
+        }
+        self.network.trace.note(|| format!("{} metadata {}", self.now, image.offset));
+    }
+
+    fn look_at_replicas(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        for machine in &mut self.machines {
+            if machine.process.as_ref().is_none_or(|process| !process.is_at(now)) {
+                continue;
+            }
+            for (id, invariants) in &mut self.partitions {
+                machine.look_at(*id);
+                let Some(partition) = machine.replica(*id) else { continue };
+                let (Role::Leader, epoch) = partition.role() else { continue };
+                invariants.single_leader.leads(machine.id, epoch)?;
+                let high_watermark = partition.high_watermark();
+                if invariants.high_watermarks.at(machine.id, epoch, high_watermark)?
+                    && machine.open_replica(*id).is_some()
+                {
+                    let last = invariants.committed.all().last_key_value().map_or(0, |(last, _)| *last);
+                    let from = (last - 8).max(0).min(high_watermark);
+                    invariants.committed.visible(machine.id, &read(&partition.log(), from, high_watermark))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_candidates(&self) -> Result<(), Violation> {
+        let Some(image) = self.history.newest() else { return Ok(()) };
+        for (id, invariants) in &self.partitions {
+            let Some(registration) = image.partition(*id) else { continue };
+            for member in registration.isr.iter().chain(&registration.elr) {
+                let machine = self.machines.iter().find(|m| m.id == *member).expect("one of ours");
+                if !machine.lost {
+                    machine.on_disk(*id, |disk| candidate(invariants, *member, "in ISR or ELR", disk))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn replicas_of(&self, machine: &Machine) -> impl Iterator<Item = Arc<Partition>> {
+        let of_topic = self
+            .topic
+            .into_iter()
+            .flat_map(|topic_id| (0..PARTITIONS).map(move |partition| TopicIdPartition { topic_id, partition }));
+        of_topic.filter_map(|id| machine.replica(id))
+    }
+
+    fn logs(&self, id: TopicIdPartition) -> Vec<(NodeId, Vec<Record>)> {
+        let all = self.machines.iter().filter_map(|machine| {
+            let log = machine.open_replica(id)?.log();
+            Some((machine.id, read(&log, 0, log.offsets().log_end)))
+        });
+        all.collect()
+    }
+
+    pub(super) fn all_partitions(&self, holds: impl Fn(&PartitionRegistration) -> bool) -> bool {
+        let Some(image) = self.history.newest() else { return false };
+        let mut partitions = image.topics.partitions().peekable();
+        partitions.peek().is_some() && partitions.all(|(_, partition)| holds(partition))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        let voters = self.machines.iter().all(|m| m.replacing.is_none() && m.process.is_some() && !m.lost);
+        let images: Vec<_> = self.machines.iter().filter_map(|m| Some(m.process.as_ref()?.metadata.image())).collect();
+        let same = images.windows(2).all(|pair| pair[0].offset == pair[1].offset);
+        let in_sync = self.all_partitions(|p| p.isr.len() == NODES as usize && p.has_leader());
+        let idle = self.producers.iter().all(|p| matches!(p.state, ProducerState::Idle { .. }));
+        let ends = self.partitions.keys().all(|id| {
+            let ends = self.machines.iter().filter_map(|m| Some(m.replica(*id)?.log().offsets().synced_end));
+            let ends: Vec<i64> = ends.collect();
+            ends.len() == NODES as usize && ends.iter().all(|end| *end == ends[0])
+        });
+        voters && same && in_sync && idle && ends
+    }
+
+    pub(super) fn final_checks(&self) -> Result<(), Violation> {
+        for (id, invariants) in &self.partitions {
+            let logs = self.logs(*id);
+            logs_match(&logs)?;
+            for (node, log) in &logs {
+                candidate(invariants, *node, "at the end", log)?;
+                no_duplicate(log)?;
+                if *log != logs[0].1 {
+                    let what = format!("the logs of {node} and {} differ at the end", logs[0].0);
+                    return Err(Violation::new("one_value", what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
