@@ -2,9 +2,11 @@
 
 use super::machine::Machine;
 use super::{PARTITIONS, Process, World};
+use crate::broker::MetadataQuorum;
 use rookery_raft::controller::{ControllerRequest, CreateTopicsRequest, NewTopic};
-use rookery_raft::ids::TopicIdPartition;
+use rookery_raft::ids::{DirectoryId, QuorumNodeId, TopicIdPartition};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 impl World {
     pub(super) fn operate(&mut self) {
@@ -23,7 +25,15 @@ impl World {
                 Some(_) => {}
                 None => {
                     let joined = self.machines[at].process.as_ref().and_then(Process::quorum);
-                    if self.now.is_multiple_of(200) && joined.is_some_and(|q| q.no_vote().is_some()) {
+                    let own = DirectoryId(Uuid::from_u128(self.machines[at].directory));
+                    let is_voter = |q: &MetadataQuorum| {
+                        let voters = q.status().leadership.voters;
+                        voters.iter().any(|voter| voter.id == QuorumNodeId { node_id: id, directory_id: own })
+                    };
+                    if joined.is_some_and(is_voter) {
+                        // It was taken in, and the word of that was lost.
+                        self.machines[at].replacing = None;
+                    } else if self.now.is_multiple_of(200) && joined.is_some_and(|q| q.no_vote().is_some()) {
                         // Through the node itself: it knows who may be the controller.
                         let process = self.machines[at].process.as_mut().expect("it has a quorum");
                         process.reach(self.now);
