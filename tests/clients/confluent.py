@@ -200,7 +200,8 @@ class Feed:
         self.thread.start()
 
     def run(self):
-        producer = Producer({**BASE, "acks": "all", "linger.ms": 5})
+        # A leadership that moves meanwhile must not make it send a record twice: that would look like one handled twice.
+        producer = Producer({**BASE, "acks": "all", "linger.ms": 5, "enable.idempotence": True})
         while not self.stopping.wait(0.005):
             producer.produce(self.topic, str(self.sent).encode(), partition=self.sent % 6, on_delivery=lambda e, _: e and self.errors.append(e.name()))
             self.sent += 1
