@@ -4,7 +4,7 @@ use crate::broker::{QuorumChangeError, Replaced};
 use crate::replica::partition::Partition;
 use crate::simulation::batches::read;
 use crate::simulation::invariants::Record;
-use crate::simulation::process::Process;
+use crate::simulation::process::{DiskRoom, Process};
 use crate::storage::{LogConfig, LogDirectory, LogStore, MemoryStore, PartitionLog, StoreHealth};
 use rookery_raft::ids::{ClusterId, NodeId, TopicIdPartition};
 use rookery_raft::image::MetadataImage;
@@ -28,6 +28,9 @@ pub(super) struct Machine {
     /// No commit before this.
     pub disk_hangs_until: u64,
     pub slow_disk: bool,
+    pub room: Arc<DiskRoom>,
+    /// There is room again from then on.
+    pub full_until: u64,
     /// Its records are gone, and the metadata log does not know yet.
     pub lost: bool,
     /// Its vote is gone with its disk, until an operator has replaced it.
@@ -42,6 +45,15 @@ pub(super) struct Machine {
     pub image: Option<Arc<MetadataImage>>,
     /// What open logs have on disk, as far as it was looked at.
     seen: BTreeMap<TopicIdPartition, SeenLog>,
+}
+
+/// A stored batch that has rotted, and was not mended yet.
+#[derive(Debug)]
+pub(super) struct Rot {
+    /// On which machine.
+    pub at: usize,
+    pub id: TopicIdPartition,
+    pub offset: i64,
 }
 
 /// What was read from a log once need not be read again while the log only grows.
@@ -65,6 +77,8 @@ impl Machine {
             starts,
             disk_hangs_until: 0,
             slow_disk: false,
+            room: Arc::default(),
+            full_until: 0,
             lost: false,
             replacing: None,
             sync_fails: false,
