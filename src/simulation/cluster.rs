@@ -315,6 +315,7 @@ impl World {
                 machine.resumes = None;
                 if let (Some(_), Some(process)) = (machine.stopped.take(), &mut machine.process) {
                     process.wake_up(self.now);
+                    machine.running_since = self.now;
                 }
             }
             if self.machines[at].running().is_some_and(|process| process.has_left()) {

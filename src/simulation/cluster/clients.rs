@@ -52,6 +52,7 @@ impl World {
         producer.state = ProducerState::Idle { not_before: self.now + pause };
         // There may be no leader.
         let Some(machine) = self.machines.iter_mut().find(|m| m.id == to) else { return Ok(()) };
+        let running = machine.running_since;
         let Some(process) = machine.running() else { return Ok(()) };
         process.reach(self.now);
         let Some(partition) = process.replicas.get().and_then(|replicas| replicas.partition(id)) else { return Ok(()) };
@@ -88,7 +89,8 @@ impl World {
         let epoch = process.identity.current().broker_epoch;
         // A fence, the lease, and a second for an election of the controller.
         let lease = SESSION + Duration::from_secs(1);
-        self.fenced.took_a_record(to, epoch, Duration::from_millis(self.now), lease)
+        let times = (Duration::from_millis(running), Duration::from_millis(self.now));
+        self.fenced.took_a_record(to, epoch, times, lease)
     }
 
     fn acknowledged(

@@ -24,6 +24,8 @@ pub(super) struct Machine {
     /// A stopped process goes on then; a dead one starts then.
     pub resumes: Option<u64>,
     pub stopped: Option<u64>,
+    /// When the process went on last.
+    pub running_since: u64,
     pub starts: u64,
     /// No commit before this.
     pub disk_hangs_until: u64,
@@ -74,6 +76,7 @@ impl Machine {
             process: None,
             resumes: None,
             stopped: None,
+            running_since: 0,
             starts,
             disk_hangs_until: 0,
             slow_disk: false,

@@ -1,7 +1,7 @@
 use super::machine::Machine;
 use super::*;
 use crate::replica::partition::Role;
-use crate::simulation::{every_seed, seeds};
+use crate::simulation::{every_seed, number, seeds};
 
 /// So many seeds see everything that there is to see.
 const MANY: u64 = 100;
@@ -35,7 +35,14 @@ fn a_cluster_keeps_every_promise_under_faults() {
     let mut total = Seen::default();
     let seeds = seeds(8, 1);
     let are_many = seeds.end - seeds.start >= MANY;
-    for seen in every_seed(seeds, |seed| run(seed, false).0) {
+    // What travelled and happened, a line each: for one seed.
+    let traced = number("ROOKERY_SIM_TRACE").is_some();
+    let run = |seed| {
+        let (result, lines) = run(seed, traced);
+        lines.iter().for_each(|line| println!("{line}"));
+        result
+    };
+    for seen in every_seed(seeds, run) {
         seen.0.into_iter().for_each(|(what, count)| total.add_some(what, count));
     }
     println!("{total:?}");

@@ -34,6 +34,7 @@ impl World {
 
     fn look_at_metadata(&mut self) -> Result<(), Violation> {
         let before = self.history.newest().map(|image| image.offset);
+        let mut news = false;
         for machine in &mut self.machines {
             let Some(process) = machine.process.as_ref().filter(|process| process.is_at(self.now)) else { continue };
             let image = process.metadata.image();
@@ -43,6 +44,7 @@ impl World {
                 }
                 self.history.applied(machine.id, &image)?;
                 machine.image = Some(image);
+                news = true;
             }
             if let Some(quorum) = process.quorum().filter(|q| q.is_active()) {
                 let term = quorum.leadership().borrow().term;
@@ -52,16 +54,31 @@ impl World {
                 }
             }
         }
-        if let Some(image) = self.history.newest().filter(|image| Some(image.offset) != before).cloned() {
+        let Some(image) = self.history.newest().cloned() else { return Ok(()) };
+        if news {
+            self.look_at_fences(&image);
+        }
+        if Some(image.offset) != before {
             self.take_in(&image)?;
         }
         Ok(())
     }
 
+    /// A fence of which the others have not heard takes nothing from a leader yet: their fetches confirm it.
+    fn look_at_fences(&mut self, image: &MetadataImage) {
+        let now = Duration::from_millis(self.now);
+        for broker in image.cluster.brokers() {
+            let (id, epoch) = (broker.id(), broker.epoch());
+            let says_so =
+                |image: &Arc<MetadataImage>| image.cluster.broker(id).is_some_and(|b| b.fenced && b.epoch() == epoch);
+            let mut others = self.machines.iter().filter(|machine| machine.id != id && machine.process.is_some());
+            let known = others.all(|machine| machine.image.as_ref().is_some_and(says_so));
+            self.fenced.broker(id, epoch, broker.fenced && known, now);
+        }
+    }
+
     fn take_in(&mut self, image: &Arc<MetadataImage>) -> Result<(), Violation> {
         for broker in image.cluster.brokers() {
-            let now = Duration::from_millis(self.now);
-            self.fenced.broker(broker.id(), broker.epoch(), broker.fenced, now);
             if broker.fenced {
                 self.seen.add("fences");
             }
