@@ -82,27 +82,27 @@ mod switch {
     }
 
     thread_local! {
-        static PLANTED: Cell<Option<Mistake>> = const { Cell::new(None) };
+        static PLANTED: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether this mistake is planted on this thread.
     pub(crate) fn is(mistake: Mistake) -> bool {
-        PLANTED.get() == Some(mistake)
+        PLANTED.get() & (1 << mistake as u64) != 0
     }
 
-    /// Plants a mistake on this thread until the guard is dropped.
+    /// Plants a mistake on this thread, beside others, until the guard is dropped.
     #[must_use]
     pub(crate) fn plant(mistake: Mistake) -> Planted {
-        PLANTED.set(Some(mistake));
-        Planted(())
+        PLANTED.set(PLANTED.get() | (1 << mistake as u64));
+        Planted(mistake)
     }
 
     /// Takes the mistake away again.
-    pub(crate) struct Planted(());
+    pub(crate) struct Planted(Mistake);
 
     impl Drop for Planted {
         fn drop(&mut self) {
-            PLANTED.set(None);
+            PLANTED.set(PLANTED.get() & !(1 << self.0 as u64));
         }
     }
 }

@@ -433,6 +433,8 @@ impl Partition {
         let term = replication.remembering(term);
         replication.following = None;
         replication.watched = None;
+        // One that was elected uncleanly may have heard of commits that it has not on its disk: a crash would take back what was shown.
+        replication.high_watermark.truncate_to(offsets.synced_end);
         // Waiting produces of an earlier term of ours stay: this log was never cut meanwhile, and their records are in it.
         replication.leading = Some(term);
         Ok(Applied::BecameLeader)

@@ -159,6 +159,8 @@ struct Connection {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Way {
     pub cut: bool,
+    /// Cut for what the quorum says to itself.
+    pub votes_cut: bool,
     /// Of a hundred: datagrams are lost, segments come late.
     pub loss: u32,
     /// Milliseconds on top.
@@ -222,6 +224,10 @@ impl Network {
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
         self.ways.get(&(from, to)).is_some_and(|way| way.cut)
+    }
+
+    fn is_cut_for(&self, lane: Lane, from: NodeId, to: NodeId) -> bool {
+        self.ways.get(&(from, to)).is_some_and(|way| way.cut || (way.votes_cut && lane == Lane::Control))
     }
 
     /// When something that is sent now arrives, and whether it is lost on the way.
@@ -293,8 +299,8 @@ impl Network {
         let number = match number {
             Some(number) => number,
             None => {
-                let Some(target) = ends.get(&to).filter(|_| !self.is_cut(from, to) && !self.is_cut(to, from)) else {
-                    return self.cannot_connect(from, to, answer, ends);
+                let Some(target) = ends.get(&to).filter(|_| self.is_open(lane, from, to)) else {
+                    return self.cannot_connect((from, to, lane), answer, ends);
                 };
                 let number = self.number();
                 let (peer, ways) = (target.identity, [VecDeque::new(), VecDeque::new()]);
@@ -320,9 +326,17 @@ impl Network {
         connection.ways[0].push_back((at, Flying::Request { call, kind, body }));
     }
 
-    fn cannot_connect(&mut self, from: NodeId, to: NodeId, answer: oneshot::Sender<Answer>, ends: &Ends<'_>) {
-        let reachable = !self.is_cut(from, to) && !self.is_cut(to, from);
-        let refused = reachable && !ends.contains_key(&to);
+    fn is_open(&self, lane: Lane, from: NodeId, to: NodeId) -> bool {
+        !self.is_cut_for(lane, from, to) && !self.is_cut_for(lane, to, from)
+    }
+
+    fn cannot_connect(
+        &mut self,
+        (from, to, lane): (NodeId, NodeId, Lane),
+        answer: oneshot::Sender<Answer>,
+        ends: &Ends<'_>,
+    ) {
+        let refused = self.is_open(lane, from, to) && !ends.contains_key(&to);
         let (after, kind) = match refused {
             true => (2, io::ErrorKind::ConnectionRefused),
             false => (CONNECT_MAX, io::ErrorKind::TimedOut),
@@ -406,7 +420,8 @@ impl Network {
         let (from, to) = (connection.from.node_id, connection.to.node_id);
         let arrives = |way: usize, a, b| {
             let first = connection.ways[way].front();
-            first.is_some_and(|(at, _)| (*at <= now && !self.is_cut(a, b)) || now > at + UNACKNOWLEDGED_MAX)
+            let cut = self.is_cut_for(connection.lane, a, b);
+            first.is_some_and(|(at, _)| (*at <= now && !cut) || now > at + UNACKNOWLEDGED_MAX)
         };
         connection.half_dead.is_some() || connection.retired || arrives(0, from, to) || arrives(1, to, from)
     }
@@ -432,7 +447,7 @@ impl Network {
             return self.close(number, ClosedReason::Goodbye, ends);
         }
         for (way, (a, b)) in [(0, (from, to)), (1, (to, from))] {
-            if self.is_cut(a, b) {
+            if self.is_cut_for(self.connections[&number].lane, a, b) {
                 continue;
             }
             let connection = self.connections.get_mut(&number).expect("it is there");

@@ -14,6 +14,7 @@ use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaM
 use crate::server::simulated::{Addresses, DirectoryReports, Hooks, Room, StoreKeeper, peer_services};
 use crate::server::{LatePublishers, NodeClock};
 use crate::storage::disk_space::SpaceReading;
+use crate::storage::tail_cache::TailCache;
 use crate::storage::{LogConfig, LogDirectory, MemoryStore};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -39,6 +40,10 @@ use uuid::Uuid;
 const HEARTBEAT: Duration = Duration::from_millis(100);
 pub(super) const SESSION: Duration = Duration::from_secs(2);
 const LAG_MAX: Duration = Duration::from_millis(1500);
+const REBALANCE: Duration = Duration::from_secs(1);
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Of records in memory, beside those that are not synced.
+const CACHED_BYTES: usize = 1000;
 /// So many milliseconds a process that nothing reaches may be behind the world: then its timers ring that much later, as on a busy machine.
 const BEHIND_MAX: u64 = 5;
 /// So long it is awake once something has reached it: whom a timer wakes in the last moment of a millisecond comes to it in the next.
@@ -60,6 +65,7 @@ pub(super) struct Start {
     pub now: u64,
     pub seed: u64,
     pub gossip: bool,
+    pub room: Arc<DiskRoom>,
 }
 
 /// A running process.
@@ -80,7 +86,15 @@ pub(super) struct Process {
     pub metadata: MetadataCell,
     pub admin: QuorumAdmin,
     pub replicas: Arc<OnceLock<Arc<ReplicaManager>>>,
+    leaving: Leaving,
     main: JoinHandle<()>,
+}
+
+/// The way out in order.
+#[derive(Clone, Default)]
+struct Leaving {
+    asked: CancellationToken,
+    done: CancellationToken,
 }
 
 impl Process {
@@ -105,7 +119,7 @@ impl Process {
         let admin = QuorumAdmin::new(me.node_id, BTreeMap::new(), metadata.clone(), pool.clone());
         let lane = ReplicaLane::default();
         let services = peer_services(&metadata, &admin, &lane);
-        let replicas = Arc::new(OnceLock::new());
+        let (replicas, leaving) = (Arc::new(OnceLock::new()), Leaving::default());
         let live = Life {
             start,
             me,
@@ -118,6 +132,7 @@ impl Process {
             replicas: replicas.clone(),
             outbox: outbox.clone(),
             arrived: arrived.clone(),
+            leaving: leaving.clone(),
         };
         drop(entered);
         let begun = runtime.block_on(live.begin());
@@ -137,6 +152,7 @@ impl Process {
             metadata,
             admin,
             replicas,
+            leaving,
             main,
         }
     }
@@ -211,6 +227,36 @@ impl Process {
         ended.or_else(|| self.quorum().and_then(MetadataQuorum::failure))
     }
 
+    /// Asks it to leave in order.
+    pub fn leave(&self) {
+        self.leaving.asked.cancel();
+    }
+
+    /// Whether it may end.
+    pub fn has_left(&self) -> bool {
+        self.leaving.done.is_cancelled()
+    }
+
+    /// Ends one that has left, as the server room does: fetching, checkpoints, the store.
+    pub fn close(self) {
+        if let Some(replicas) = self.replicas.get() {
+            self.within(|| {
+                replicas.stop_fetching();
+                replicas.checkpoint();
+                // A store that has failed has nothing to close.
+                drop(replicas.directory().store().close());
+            });
+        }
+        self.end();
+    }
+
+    /// Looks for damage in everything that is stored.
+    pub fn scrub(&self) {
+        if let Some(replicas) = self.replicas.get() {
+            self.within(|| replicas.scrub_now());
+        }
+    }
+
     pub fn end(self) {
         self.runtime.shutdown_background();
     }
@@ -226,6 +272,20 @@ struct Begun {
     vital: Vec<JoinHandle<()>>,
 }
 
+impl Leaving {
+    /// Leads the life; in the order of the server room, the quorum's leadership is handed over once that of the partitions is.
+    async fn follow(self, life: Lifecycle, metadata: MetadataCell) {
+        let ended = life.run(self.asked.clone()).await;
+        if ended.is_ok() && self.asked.is_cancelled() {
+            if let Some(LocalMetadata::Voter { quorum, .. }) = metadata.get() {
+                let _ = tokio::time::timeout(HAND_OVER_MAX, quorum.transfer_leadership()).await;
+            }
+            self.done.cancel();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 struct Life {
     start: Start,
     me: QuorumNodeId,
@@ -238,6 +298,7 @@ struct Life {
     replicas: Arc<OnceLock<Arc<ReplicaManager>>>,
     outbox: Outbox,
     arrived: Arc<Arrived>,
+    leaving: Leaving,
 }
 
 impl Life {
@@ -275,14 +336,16 @@ impl Life {
         assert_eq!(*self.start.cluster.get_or_init(|| cluster), cluster, "a directory belongs to one cluster");
 
         let store = self.start.store.clone();
-        let logs = LogDirectory::open(store.clone(), LogConfig::default(), 0).expect("the store opens");
+        // Most reads are to come from the disk.
+        let log_config = LogConfig { tail_cache: Arc::new(TailCache::new(CACHED_BYTES)), ..LogConfig::default() };
+        let logs = LogDirectory::open(store.clone(), log_config.clone(), 0).expect("the store opens");
         let shared: Arc<dyn Clock> = Arc::new(clock);
         let seed = self.start.seed;
         let replicas = ReplicaManager::new(self.replica_config(), logs, shared.clone(), self.pool.clone(), seed);
         let channel = ControllerChannel::new(self.me.node_id, Arc::new(self.metadata.clone()), self.pool.clone());
         let registration = watch::Sender::new(None::<Registration>);
         let reports = Arc::new(DirectoryReports::new(store.clone(), replicas.clone()));
-        let space = Arc::new(AmpleRoom::default());
+        let space = self.start.room.clone();
         let hooks = Arc::new(Hooks {
             clock,
             store: store.clone(),
@@ -304,7 +367,7 @@ impl Life {
         publishers.begin(vec![replicas.clone()]);
         let keeper = StoreKeeper {
             store,
-            logs: LogConfig::default(),
+            logs: log_config,
             clock: shared,
             replicas: replicas.clone(),
             reports,
@@ -315,7 +378,7 @@ impl Life {
         vital.extend([
             tokio::spawn(replicas.clone().run(Arc::new(channel), stop.clone())),
             tokio::spawn(keeper.run(stop.clone())),
-            tokio::spawn(async move { drop(life.run(stop).await) }),
+            tokio::spawn(self.leaving.clone().follow(life, self.metadata.clone())),
         ]);
         assert!(self.replicas.set(replicas).is_ok(), "once");
         loop {
@@ -329,7 +392,7 @@ impl Life {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let _gossip = self.start.gossip.then(|| {
+        let gossip = self.start.gossip.then(|| {
             let identity = GossipIdentity {
                 node_id: self.me.node_id,
                 generation: self.start.life,
@@ -345,7 +408,16 @@ impl Life {
             let config = GossipConfig { socket, identity, cluster_id: cluster, profile, seed: self.start.seed };
             Gossip::start_on(config, seeds, gossip_events).expect("it has an address")
         });
-        let _ended = futures_util::future::select_all(&mut vital).await;
+        let announcing = async {
+            self.leaving.asked.cancelled().await;
+            gossip.iter().for_each(Gossip::announce_leaving);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            _ended = futures_util::future::select_all(&mut vital) => {}
+            () = announcing => {}
+        }
     }
 
     fn quorum_parts(&self, publishers: Vec<Arc<dyn MetadataPublisher>>) -> QuorumParts {
@@ -358,7 +430,11 @@ impl Life {
         config.keep_entries = 50;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.start.seed.to_be_bytes());
-        let controller = ControllerConfig { session_timeout: SESSION, ..ControllerConfig::default() };
+        let controller = ControllerConfig {
+            session_timeout: SESSION,
+            leader_rebalance_interval: REBALANCE,
+            ..ControllerConfig::default()
+        };
         QuorumParts {
             config,
             storage: Box::new(self.start.quorum_disk.open()),
@@ -409,16 +485,34 @@ impl Life {
     }
 }
 
-/// A disk with room for everything.
+/// The room on a disk; it outlives processes.
 #[derive(Default)]
-struct AmpleRoom(watch::Sender<SpaceReading>);
+pub(super) struct DiskRoom(watch::Sender<SpaceReading>);
 
-impl Room for AmpleRoom {
+impl DiskRoom {
+    /// There is less of it.
+    pub fn fill(&self, level: DiskSpace, is_too_full_to_open: bool) {
+        self.0.send_replace(SpaceReading { level, is_too_full_to_open, ..SpaceReading::default() });
+    }
+
+    /// There is enough.
+    pub fn empty(&self) {
+        let changed = |reading: &mut SpaceReading| {
+            let was_short = reading.level != DiskSpace::Ample;
+            *reading = SpaceReading::default();
+            was_short
+        };
+        self.0.send_if_modified(changed);
+    }
+}
+
+impl Room for DiskRoom {
     fn reading(&self) -> watch::Receiver<SpaceReading> {
         self.0.subscribe()
     }
 
     fn met_the_end(self: Arc<Self>) -> BoxFuture<'static, DiskSpace> {
-        std::future::ready(DiskSpace::Ample).boxed()
+        self.0.send_modify(|reading| (reading.level, reading.reserve_is_out) = (DiskSpace::Reserve, true));
+        std::future::ready(DiskSpace::Reserve).boxed()
     }
 }

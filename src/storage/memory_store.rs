@@ -9,10 +9,11 @@ use super::log_store::{
     LocalPartitionId, LogStore, StoreGeneration, StoreHealth, StoreIdentity, StoreOp, StoreWrite, StoredBatch,
     StoredPartition, WriteCompletion,
 };
+use super::partition_meta::PartitionMeta;
 use super::time_index::TimeIndexEntry;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rookery_raft::ids::{ClusterId, DirectoryId};
+use rookery_raft::ids::{ClusterId, DirectoryId, TopicIdPartition};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -175,6 +176,21 @@ impl MemoryStore {
         }
     }
 
+    /// A batch as it lies on the disk, by its last offset, whatever state it is in.
+    pub fn stored_batch(&self, partition: TopicIdPartition, last_offset: i64) -> Option<Bytes> {
+        let inner = self.inner.lock();
+        let (id, class) = inner.find(partition, last_offset)?;
+        inner.durable[&id].batches.get(&(class, last_offset)).cloned()
+    }
+
+    /// As [`corrupt_batch`](Self::corrupt_batch), wherever it lies.
+    pub fn rot(&self, partition: TopicIdPartition, last_offset: i64, at: usize) {
+        let found = self.inner.lock().find(partition, last_offset);
+        if let Some((id, class)) = found {
+            self.corrupt_batch(id, class, last_offset, at);
+        }
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> Result<T, StorageError> {
         let inner = self.inner.lock();
         match &inner.health {
@@ -185,6 +201,13 @@ impl MemoryStore {
 }
 
 impl Inner {
+    fn find(&self, partition: TopicIdPartition, last_offset: i64) -> Option<(LocalPartitionId, LogClass)> {
+        let is_its = |data: &PartitionData| PartitionMeta::decode(&data.meta).is_some_and(|m| m.partition == partition);
+        let (id, data) = self.durable.iter().find(|(_, data)| is_its(data))?;
+        let (class, _) = data.batches.keys().find(|(_, last)| *last == last_offset)?;
+        Some((*id, *class))
+    }
+
     fn take(&mut self, count: usize) -> Vec<QueuedWrite> {
         let taken: Vec<QueuedWrite> = self.queue.drain(..count).collect();
         self.queued_bytes -= taken.iter().map(|q| q.write.size()).sum::<usize>();

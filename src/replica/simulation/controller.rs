@@ -176,7 +176,8 @@ impl Controller {
             reopened: if online { vec![directory] } else { Vec::new() },
             lost: Vec::new(),
         };
-        self.ask(ControllerRequest::UpdateDirectories(request)).expect("its own directory");
+        // One of an earlier life is refused, which is as it should be.
+        let _ = self.ask(ControllerRequest::UpdateDirectories(request));
     }
 
     /// `Err(true)`: refused, and the proposal is to be taken back. `Err(false)`: newer metadata decides.

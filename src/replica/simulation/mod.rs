@@ -9,6 +9,7 @@
 //! `ROOKERY_SIM_SEEDS` sets how many.
 
 mod controller;
+mod elections;
 mod races;
 mod world;
 

@@ -11,7 +11,7 @@ use crate::replica::purgatory::DelayedProduce;
 use crate::replica::replica_service::{Collected, ReplicaService, Replicas, SessionSlot};
 use crate::simulation::batches::{batch, read};
 use crate::simulation::invariants::{
-    PartitionInvariants, Record, Violation, candidate, logs_match, no_duplicate, no_gap, stuck,
+    PartitionInvariants, Record, Violation, candidate, fenced_isr, logs_match, no_duplicate, no_gap, stuck, unfenced,
 };
 use crate::storage::memory_store::Fault;
 use crate::storage::{
@@ -114,6 +114,8 @@ struct Node {
     events: Arc<Events>,
     fetchers: BTreeMap<NodeId, Fetcher>,
     in_flight: BTreeMap<NodeId, u64>,
+    /// Answers that their fetch task has taken, and not brought to the log yet: it does nothing else meanwhile.
+    taken: BTreeMap<NodeId, Vec<FetchEvent>>,
     parked: Vec<Parked>,
     applied: usize,
     /// What is on its disk, kept while nothing can change there.
@@ -123,11 +125,42 @@ struct Node {
 }
 
 enum Packet {
-    Fetch { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
-    Answer { from: NodeId, to: NodeId, request: u64, bytes: Bytes },
-    Progress { from: NodeId, to: NodeId, bytes: Bytes },
-    Alter { from: NodeId, epoch: BrokerEpoch, submission: u64, proposal: IsrProposal },
-    Refused { to: NodeId, epoch: BrokerEpoch, submission: u64, proposal: IsrProposal },
+    Fetch {
+        from: NodeId,
+        to: NodeId,
+        request: u64,
+        bytes: Bytes,
+    },
+    Answer {
+        from: NodeId,
+        to: NodeId,
+        request: u64,
+        bytes: Bytes,
+    },
+    Progress {
+        from: NodeId,
+        to: NodeId,
+        bytes: Bytes,
+    },
+    Alter {
+        from: NodeId,
+        epoch: BrokerEpoch,
+        submission: u64,
+        proposal: IsrProposal,
+    },
+    Refused {
+        to: NodeId,
+        epoch: BrokerEpoch,
+        submission: u64,
+        proposal: IsrProposal,
+    },
+    /// What an earlier life had to tell of its store.
+    Directory {
+        from: NodeId,
+        epoch: BrokerEpoch,
+        directory: DirectoryId,
+        online: bool,
+    },
 }
 
 /// An idempotent client with several batches in flight on one connection. What failed is sent again in order, before anything new, once
@@ -329,6 +362,7 @@ impl World {
                 events,
                 fetchers: BTreeMap::new(),
                 in_flight: BTreeMap::new(),
+                taken: BTreeMap::new(),
                 parked: Vec::new(),
                 applied: 0,
                 disk: None,
@@ -385,7 +419,8 @@ impl World {
             310..590 => self.deliver(),
             590..602 => self.lose_packet(),
             602..610 => self.deliver_late(),
-            610..770 => self.tick(at),
+            610..760 => self.tick(at),
+            760..770 => self.bring_taken(at),
             770..830 => self.answer_parked(at, false),
             830..845 => self.answer_parked(at, true),
             845..900 => self.apply_some(at),
@@ -478,17 +513,26 @@ impl World {
         let at = self.rng.random_range(0..self.network.len());
         self.seen.lost_packets += 1;
         let packet = self.network.swap_remove(at);
-        if let (Packet::Fetch { from, to, request, bytes }, true) = (&packet, self.chance(60)) {
-            // Not lost: held up in some queue until long after its sender has given up.
-            let late = Packet::Fetch { from: *from, to: *to, request: *request, bytes: bytes.clone() };
-            self.late.push(late);
+        // Not lost: held up in some queue until long after its sender has given up.
+        let late = match &packet {
+            Packet::Fetch { from, to, request, bytes } => {
+                Some(Packet::Fetch { from: *from, to: *to, request: *request, bytes: bytes.clone() })
+            }
+            Packet::Alter { from, epoch, submission, proposal } => {
+                let (from, epoch, submission, proposal) = (*from, *epoch, *submission, proposal.clone());
+                Some(Packet::Alter { from, epoch, submission, proposal })
+            }
+            _ => None,
+        };
+        if self.chance(60) {
+            self.late.extend(late);
         }
         match packet {
             Packet::Fetch { from, to, request, .. } => self.fetch_failed(from, to, request),
             Packet::Answer { from, to, request, .. } => self.fetch_failed(to, from, request),
             Packet::Progress { from, to, bytes } => self.progress_lost(from, to, bytes),
             // The leader asks again until it hears of a newer registration.
-            Packet::Alter { .. } | Packet::Refused { .. } => {}
+            Packet::Alter { .. } | Packet::Refused { .. } | Packet::Directory { .. } => {}
         }
     }
 
@@ -531,7 +575,7 @@ impl World {
         if !node.up {
             return;
         }
-        for (source, fetcher) in &mut node.fetchers {
+        for (source, fetcher) in node.fetchers.iter_mut().filter(|(source, _)| !node.taken.contains_key(source)) {
             if let Some(request) = fetcher.next_request(now) {
                 self.next_request += 1;
                 node.in_flight.insert(*source, self.next_request);
@@ -550,7 +594,11 @@ impl World {
     fn submit(&mut self, at: usize, proposal: IsrProposal) {
         let (from, epoch) = (self.nodes[at].id, self.nodes[at].broker_epoch);
         // The channel's promise: a later submission leaves no earlier one behind.
-        self.network.retain(|packet| !matches!(packet, Packet::Alter { from: other, .. } if *other == from));
+        // What an earlier life has sent it has no power over.
+        let earlier =
+            |packet: &Packet| matches!(packet, Packet::Alter { from: f, epoch: e, .. } if (*f, *e) == (from, epoch));
+        self.network.retain(|packet| !earlier(packet));
+        self.late.retain(|packet| !earlier(packet));
         self.next_request += 1;
         self.nodes[at].submission = self.next_request;
         self.network.push(Packet::Alter { from, epoch, submission: self.next_request, proposal });
@@ -579,6 +627,9 @@ impl World {
                     Err(true) => self.network.push(Packet::Refused { to: from, epoch, submission, proposal }),
                     Err(false) => {}
                 }
+            }
+            Packet::Directory { from, epoch, directory, online } => {
+                self.controller.update_directory(from, epoch, directory, online);
             }
             Packet::Refused { to, epoch, submission, proposal } => {
                 let node = &self.nodes[Self::index(to)];
@@ -644,7 +695,24 @@ impl World {
         }
         let answer = ReplicaFetchResponse::decode(bytes).expect("our own bytes");
         let fetcher = node.fetchers.get_mut(&source).expect("it sent a request");
-        for event in fetcher.on_response(answer, now) {
+        node.taken.insert(source, fetcher.on_response(answer, now));
+        if self.healing || self.chance(90) {
+            self.bring_taken(Self::index(to));
+        }
+    }
+
+    /// What the fetch tasks have taken comes to the log.
+    fn bring_taken(&mut self, at: usize) {
+        let now = self.clock.now();
+        let node = &mut self.nodes[at];
+        if !node.failed {
+            node.disk = None;
+        }
+        for (source, event) in
+            std::mem::take(&mut node.taken).into_iter().flat_map(|(s, e)| e.into_iter().map(move |e| (s, e)))
+        {
+            // A stream that has ended brings nothing any more.
+            let Some(fetcher) = node.fetchers.get_mut(&source) else { continue };
             let (id, epoch, moved) = match event {
                 FetchEvent::Records { id, leader_epoch, wanted, batches, high_watermark, .. } => {
                     let appended = node.partition.append_as_follower(leader_epoch, wanted, &batches, high_watermark);
@@ -736,12 +804,19 @@ impl World {
         }
         self.seen.crashes += 1;
         let kept = self.rng.random_range(0..=self.nodes[at].store.queued());
+        if self.chance(20) {
+            // A report of its store is still on the way.
+            let (from, epoch, online) = (self.nodes[at].id, self.nodes[at].broker_epoch, self.chance(50));
+            let directory = directory(from, self.nodes[at].disk_number);
+            self.late.push(Packet::Directory { from, epoch, directory, online });
+        }
         let node = &mut self.nodes[at];
         node.store.crash(kept);
         node.store.reopen().expect("reopens");
         (node.up, node.untold) = (false, None);
         node.fetchers.clear();
         node.in_flight.clear();
+        node.taken.clear();
         // Its connections break, and whoever waits for an answer learns it.
         let parked = std::mem::take(&mut node.parked);
         node.disk = None;
@@ -835,6 +910,7 @@ impl World {
         // Fetchers speak under the epoch they were made with.
         node.fetchers.clear();
         node.in_flight.clear();
+        node.taken.clear();
         if let (Role::Follower(following), leader_epoch) = node.partition.role()
             && following.leader != NodeId::NONE
             && let Ok(position) = node.partition.follower_position(leader_epoch)
@@ -958,6 +1034,14 @@ impl World {
         if state != self.checked {
             self.checked = state;
             let entry = self.controller.now().clone();
+            fenced_isr(&entry.state.isr, |id| entry.brokers[&id].eligible)?;
+            for node in self.nodes.iter().filter(|node| node.up) {
+                let view = entry.brokers[&node.id];
+                if view.eligible && view.epoch == node.broker_epoch {
+                    let knows = |applied: usize| self.controller.log[applied].brokers[&node.id].epoch == view.epoch;
+                    unfenced(node.id, node.applied.checked_sub(1).is_some_and(knows))?;
+                }
+            }
             for id in entry.state.isr.iter().chain(&entry.elr) {
                 let at = Self::index(*id);
                 if !self.nodes[at].failed {
@@ -999,6 +1083,7 @@ impl World {
                 self.apply_some(at);
                 self.heartbeat(at);
                 self.check_lag(at);
+                self.bring_taken(at);
                 self.tick(at);
                 self.nodes[at].store.commit();
                 self.settle();

@@ -4,7 +4,7 @@ use crate::broker::{QuorumChangeError, Replaced};
 use crate::replica::partition::Partition;
 use crate::simulation::batches::read;
 use crate::simulation::invariants::Record;
-use crate::simulation::process::Process;
+use crate::simulation::process::{DiskRoom, Process};
 use crate::storage::{LogConfig, LogDirectory, LogStore, MemoryStore, PartitionLog, StoreHealth};
 use rookery_raft::ids::{ClusterId, NodeId, TopicIdPartition};
 use rookery_raft::image::MetadataImage;
@@ -24,10 +24,15 @@ pub(super) struct Machine {
     /// A stopped process goes on then; a dead one starts then.
     pub resumes: Option<u64>,
     pub stopped: Option<u64>,
+    /// When the process went on last.
+    pub running_since: u64,
     pub starts: u64,
     /// No commit before this.
     pub disk_hangs_until: u64,
     pub slow_disk: bool,
+    pub room: Arc<DiskRoom>,
+    /// There is room again from then on.
+    pub full_until: u64,
     /// Its records are gone, and the metadata log does not know yet.
     pub lost: bool,
     /// Its vote is gone with its disk, until an operator has replaced it.
@@ -42,6 +47,15 @@ pub(super) struct Machine {
     pub image: Option<Arc<MetadataImage>>,
     /// What open logs have on disk, as far as it was looked at.
     seen: BTreeMap<TopicIdPartition, SeenLog>,
+}
+
+/// A stored batch that has rotted, and was not mended yet.
+#[derive(Debug)]
+pub(super) struct Rot {
+    /// On which machine.
+    pub at: usize,
+    pub id: TopicIdPartition,
+    pub offset: i64,
 }
 
 /// What was read from a log once need not be read again while the log only grows.
@@ -62,9 +76,12 @@ impl Machine {
             process: None,
             resumes: None,
             stopped: None,
+            running_since: 0,
             starts,
             disk_hangs_until: 0,
             slow_disk: false,
+            room: Arc::default(),
+            full_until: 0,
             lost: false,
             replacing: None,
             sync_fails: false,

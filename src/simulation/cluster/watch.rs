@@ -5,8 +5,9 @@ use super::{NODES, PARTITIONS, ProducerState, World};
 use crate::broker::Metadata;
 use crate::replica::partition::{Partition, Role};
 use crate::simulation::batches::read;
-use crate::simulation::invariants::{Record, Violation, candidate, logs_match, no_duplicate};
+use crate::simulation::invariants::{Record, Violation, candidate, fenced_isr, logs_match, no_duplicate, unfenced};
 use rookery_raft::ids::{NodeId, TopicIdPartition};
+use rookery_raft::image::events::{Happening, PartitionChangeKind, PartitionTransition};
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ impl World {
 
     fn look_at_metadata(&mut self) -> Result<(), Violation> {
         let before = self.history.newest().map(|image| image.offset);
+        let mut news = false;
         for machine in &mut self.machines {
             let Some(process) = machine.process.as_ref().filter(|process| process.is_at(self.now)) else { continue };
             let image = process.metadata.image();
@@ -42,6 +44,7 @@ impl World {
                 }
                 self.history.applied(machine.id, &image)?;
                 machine.image = Some(image);
+                news = true;
             }
             if let Some(quorum) = process.quorum().filter(|q| q.is_active()) {
                 let term = quorum.leadership().borrow().term;
@@ -51,16 +54,31 @@ impl World {
                 }
             }
         }
-        if let Some(image) = self.history.newest().filter(|image| Some(image.offset) != before).cloned() {
-            self.take_in(&image);
+        let Some(image) = self.history.newest().cloned() else { return Ok(()) };
+        if news {
+            self.look_at_fences(&image);
+        }
+        if Some(image.offset) != before {
+            self.take_in(&image)?;
         }
         Ok(())
     }
 
-    fn take_in(&mut self, image: &Arc<MetadataImage>) {
+    /// A fence of which the others have not heard takes nothing from a leader yet: their fetches confirm it.
+    fn look_at_fences(&mut self, image: &MetadataImage) {
+        let now = Duration::from_millis(self.now);
         for broker in image.cluster.brokers() {
-            let now = Duration::from_millis(self.now);
-            self.fenced.broker(broker.id(), broker.epoch(), broker.fenced, now);
+            let (id, epoch) = (broker.id(), broker.epoch());
+            let says_so =
+                |image: &Arc<MetadataImage>| image.cluster.broker(id).is_some_and(|b| b.fenced && b.epoch() == epoch);
+            let mut others = self.machines.iter().filter(|machine| machine.id != id && machine.process.is_some());
+            let known = others.all(|machine| machine.image.as_ref().is_some_and(says_so));
+            self.fenced.broker(id, epoch, broker.fenced && known, now);
+        }
+    }
+
+    fn take_in(&mut self, image: &Arc<MetadataImage>) -> Result<(), Violation> {
+        for broker in image.cluster.brokers() {
             if broker.fenced {
                 self.seen.add("fences");
             }
@@ -69,8 +87,38 @@ impl World {
             let registered =
                 machine.process.as_ref().is_some_and(|p| p.identity.current().incarnation == broker.record.incarnation);
             machine.lost &= !registered;
+            // It says what it has applied before it is unfenced.
+            if let Some(process) = machine.process.as_ref().filter(|_| registered && !broker.fenced) {
+                unfenced(broker.id(), process.metadata.image().offset >= broker.registered_at)?;
+            }
+        }
+        for (_, partition) in image.topics.partitions() {
+            let is_active = |id| image.cluster.broker(id).is_some_and(|broker| broker.is_active());
+            fenced_isr(&partition.isr, is_active)?;
         }
         self.network.trace.note(|| format!("{} metadata {}", self.now, image.offset));
+        for (_, event) in image.events.range(self.events..) {
+            if let Happening::PartitionsChanged { change: PartitionChangeKind::UncleanLeader, partitions } = &event.what
+            {
+                self.elected_uncleanly(&partitions.listed)?;
+            }
+        }
+        self.events = image.events.next_number();
+        Ok(())
+    }
+
+    fn elected_uncleanly(&mut self, partitions: &[PartitionTransition]) -> Result<(), Violation> {
+        self.seen.add("unclean_elections");
+        if !self.wishes.unclean_was_allowed {
+            return Err(Violation::new("unclean", "an unclean election that nobody has allowed".to_owned()));
+        }
+        for transition in partitions {
+            let of_number = |id: &&TopicIdPartition| id.partition == transition.partition;
+            let id = self.partitions.keys().find(of_number).copied();
+            let id = id.expect("there are partitions of one topic");
+            self.partitions.get_mut(&id).expect("it is there").elected_uncleanly(transition.leader_epoch);
+        }
+        Ok(())
     }
 
     fn look_at_replicas(&mut self) -> Result<(), Violation> {
@@ -83,14 +131,14 @@ impl World {
                 machine.look_at(*id);
                 let Some(partition) = machine.replica(*id) else { continue };
                 let (Role::Leader, epoch) = partition.role() else { continue };
-                invariants.single_leader.leads(machine.id, epoch)?;
+                machine.on_disk(*id, |disk| invariants.leads(machine.id, epoch, disk))?;
                 let high_watermark = partition.high_watermark();
                 if invariants.high_watermarks.at(machine.id, epoch, high_watermark)?
                     && machine.open_replica(*id).is_some()
                 {
                     let last = invariants.committed.all().last_key_value().map_or(0, |(last, _)| *last);
                     let from = (last - 8).max(0).min(high_watermark);
-                    invariants.committed.visible(machine.id, &read(&partition.log(), from, high_watermark))?;
+                    invariants.visible(machine.id, epoch, &read(&partition.log(), from, high_watermark))?;
                 }
             }
         }
@@ -103,7 +151,8 @@ impl World {
             let Some(registration) = image.partition(*id) else { continue };
             for member in registration.isr.iter().chain(&registration.elr) {
                 let machine = self.machines.iter().find(|m| m.id == *member).expect("one of ours");
-                if !machine.lost {
+                let is_rotten = self.rotten.iter().any(|rot| self.machines[rot.at].id == *member && rot.id == *id);
+                if !machine.lost && !is_rotten {
                     machine.on_disk(*id, |disk| candidate(invariants, *member, "in ISR or ELR", disk))?;
                 }
             }
@@ -144,7 +193,8 @@ impl World {
             let ends: Vec<i64> = ends.collect();
             ends.len() == NODES as usize && ends.iter().all(|end| *end == ends[0])
         });
-        voters && same && in_sync && idle && ends
+        let sound = self.rotten.is_empty();
+        voters && sound && same && in_sync && idle && ends
     }
 
     pub(super) fn final_checks(&self) -> Result<(), Violation> {

@@ -19,6 +19,12 @@ impl AckedDurable {
         }
     }
 
+    /// Without those that are not held.
+    pub(super) fn retained(mut self, holds: impl Fn(i64, u64) -> bool) -> Self {
+        self.0.retain(|value, offset| holds(*offset, *value));
+        self
+    }
+
     /// A log that is to hold all of it.
     pub(crate) fn all_in(&self, holder: impl Fn() -> String, log: &[Record]) -> Result<(), Violation> {
         match self.0.iter().find(|(value, offset)| value_at(log, **offset) != Some(**value)) {
@@ -27,11 +33,6 @@ impl AckedDurable {
             }
             None => Ok(()),
         }
-    }
-
-    /// How many.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) struct FencedLeader(BTreeMap<NodeId, (BrokerEpoch, Option<Duration>)>);
 
 impl FencedLeader {
-    /// The newest metadata about a broker.
+    /// What is known about a broker by now.
     pub(crate) fn broker(&mut self, id: NodeId, epoch: BrokerEpoch, fenced: bool, now: Duration) {
         let entry = self.0.entry(id).or_insert((epoch, None));
         if entry.0 != epoch {
@@ -17,17 +17,17 @@ impl FencedLeader {
         entry.1 = if fenced { entry.1.or(Some(now)) } else { None };
     }
 
-    /// A broker has just taken a produce with acks=all as the life `epoch`. Running time of the process counts: one that was stopped
-    /// has to notice first, hence `lease` includes what the caller allows for that.
+    /// A broker has just taken a produce with acks=all as the life `epoch`. Its process runs since `running`: one that was stopped finds what
+    /// waited for it, which confirms it for another lease.
     pub(crate) fn took_a_record(
         &self,
         id: NodeId,
         epoch: BrokerEpoch,
-        now: Duration,
+        (running, now): (Duration, Duration),
         lease: Duration,
     ) -> Result<(), Violation> {
         match self.0.get(&id) {
-            Some((current, Some(since))) if *current == epoch && now.saturating_sub(*since) > lease => {
+            Some((current, Some(since))) if *current == epoch && now.saturating_sub(running.max(*since)) > lease => {
                 let what = format!("{id} took a record {:?} after it was fenced", now.saturating_sub(*since));
                 Err(Violation::new("fenced_leader", what))
             }

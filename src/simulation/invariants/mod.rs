@@ -7,17 +7,21 @@
 //! | `one_value` | an offset never holds two committed values; one (leader epoch, offset) is one record on whatever replica |
 //! | `high_watermark` | it never goes back within a leader epoch |
 //! | `fenced_leader` | a fenced broker takes no record once its lease is over |
+//! | `fenced_isr` | nobody is in an ISR whose broker is fenced or leaving |
+//! | `unfenced` | a broker is unfenced only once it has applied its own registration |
 //! | `candidates` | every member of ISR and ELR, and whoever is elected, holds everything committed |
 //! | `no_duplicate` | an idempotent producer's value lies at one offset |
 //! | `no_gap` | a producer that sends in order, several batches ahead, never hears of a gap |
 //! | `one_history` | the metadata log has one content at one offset, on whatever node; what was answered stays |
 //! | `one_cluster` | there is one cluster id, ever |
+//! | `unclean` | an unclean election happens only where it was allowed, is told of, and takes nothing that the new leader has on its disk |
 //! | `liveness` | once everything is healed, everything works again |
 //!
 //! They know no simulation: whoever runs one tells them what it sees.
 
 mod acked_durable;
 mod candidates;
+mod fenced_isr;
 mod fenced_leader;
 mod high_watermark;
 mod liveness;
@@ -27,9 +31,12 @@ mod one_cluster;
 mod one_history;
 mod one_value;
 mod single_leader;
+mod unclean;
+mod unfenced;
 
 pub(crate) use acked_durable::AckedDurable;
 pub(crate) use candidates::candidate;
+pub(crate) use fenced_isr::fenced_isr;
 pub(crate) use fenced_leader::FencedLeader;
 pub(crate) use high_watermark::HighWatermarks;
 pub(crate) use liveness::stuck;
@@ -39,6 +46,8 @@ pub(crate) use one_cluster::OneCluster;
 pub(crate) use one_history::OneHistory;
 pub(crate) use one_value::{OneValue, logs_match};
 pub(crate) use single_leader::SingleLeader;
+use unclean::Histories;
+pub(crate) use unfenced::unfenced;
 
 /// One stored record: offset, leader epoch, value.
 pub(crate) type Record = (i64, i32, u64);
@@ -71,4 +80,5 @@ pub(crate) struct PartitionInvariants {
     pub acked: AckedDurable,
     pub committed: OneValue,
     pub high_watermarks: HighWatermarks,
+    histories: Histories,
 }

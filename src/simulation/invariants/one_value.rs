@@ -3,7 +3,7 @@ use rookery_raft::ids::NodeId;
 use std::collections::BTreeMap;
 
 /// What lay below some leader's high watermark, by offset.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct OneValue(BTreeMap<i64, u64>);
 
 impl OneValue {
@@ -17,6 +17,12 @@ impl OneValue {
             }
         }
         Ok(())
+    }
+
+    /// Without those that are not held.
+    pub(super) fn retained(mut self, holds: impl Fn(i64, u64) -> bool) -> Self {
+        self.0.retain(|offset, value| holds(*offset, *value));
+        self
     }
 
     /// By offset.
