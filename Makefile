@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-latency faults-rolling faults-calm faults-table faults-check verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-latency faults-rolling faults-calm faults-campaign faults-table faults-check verify fix bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -37,6 +37,8 @@ faults-rolling: root build ## Measure what a rolling restart costs clients and b
 	@scripts/setup clients faults && tests/faults/run rolling
 faults-calm: root build ## Keep cores, network or disk busy, break nothing, count who is fenced or elected for it; needs root (SECONDS= CONDITIONS=cpu,jitter,disk,cpu+disk)
 	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),3600)" tests/faults/run calm
+faults-campaign: root build ## Every group of faults with many seeds, some clusters beside each other, and a table; goes on where it was interrupted; needs root (SECONDS= SEEDS= JOBS= OUT=)
+	@scripts/setup clients faults && FAULTS_SECONDS="$(or $(SECONDS),300)" tests/faults/campaign
 faults-table: ## Show the figures of measurements that are kept, again (RUN=, several with spaces)
 	@tests/faults/run table $(RUN)
 faults-check: ## Look for anomalies in a run that is kept (RUN=)

@@ -138,6 +138,11 @@ id! {
     IncarnationId
 }
 
+impl DirectoryId {
+    /// Stands for the directory of a replica whose broker has given its log up: it is in none until it has begun another (KIP-858).
+    pub const LOST: Self = Self(Uuid::from_u128(1));
+}
+
 /// Text that is not 22 characters of URL-safe base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an id: expected 22 characters of URL-safe base64 (16 bytes)")]

@@ -62,6 +62,8 @@ mod switch {
         ElrAboveMinIsr,
         /// Who lost synced data counts as before.
         LogLostCounts,
+        /// A replica that has given its log up can be elected.
+        GivenUpCanLead,
         /// A wiped directory counts as the one that was there before.
         WipedDirectoryCounts,
         /// A new leader, in the epoch of the one before.

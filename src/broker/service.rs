@@ -142,6 +142,7 @@ mod tests {
                 directories: vec![],
                 reopened: vec![],
                 lost: vec![],
+                renewed: vec![],
             }),
             ControllerRequest::AlterPartition(AlterPartitionRequest { broker: id, epoch, partitions: vec![] }),
             ControllerRequest::AllocateProducerIds { broker: id, epoch },

@@ -72,6 +72,7 @@ pub fn run(arguments: ServerArguments) -> anyhow::Result<()> {
         tracing::warn!(variable, "this environment variable begins like a setting and is none");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(telemetry::keep_metrics(prometheus.clone()));
     let ended = runtime.block_on(async { Node::run(config, prometheus, told_to_stop()).await });
     // A commit that hangs in the kernel must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(2));

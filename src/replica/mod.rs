@@ -58,7 +58,7 @@ pub use partition::{Clock, Partition, ReplicaConfig};
 pub use partition_leader::{AppendOutcome, AppendRequest, RequiredAcks};
 pub use refused::NamedTopic;
 pub use replica_lane::ReplicaLane;
-pub use replica_manager::repair::{DamageCounts, KIND_BATCH};
+pub use replica_manager::repair::{DamageCounts, KIND_BATCH, LogNews};
 pub use replica_manager::scrub::{ScrubConfig, ScrubStatus};
 pub use replica_manager::{
     ConsumerFetchAnswer, ConsumerFetchRequest, ReplicaCounts, ReplicaManager, ReplicaManagerConfig,

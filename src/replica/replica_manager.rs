@@ -59,7 +59,7 @@ use rookery_protocol::batch::RecordBatchHeader;
 use rookery_protocol::topics::is_internal;
 use rookery_raft::controller::DiskSpace;
 use rookery_raft::delta::{LocalReplicaChanges, MetadataDelta, MetadataPublisher, ReplicaChange};
-use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, TopicId, TopicIdPartition};
 use rookery_raft::image::topic_configs::TopicConfigs;
 use rookery_raft::image::{MetadataImage, PartitionRegistration};
 use rookery_raft::record::LeaderRecoveryState;
@@ -722,6 +722,9 @@ impl ReplicaManager {
             }
             Ok(Applied::StillLeader | Applied::Nothing) => {}
             Err(error) => tracing::error!(partition = %id, %error, "cannot take up what the metadata says"),
+        }
+        if registration.directory_of(self.config.node) == Some(DirectoryId::LOST) {
+            self.damage_found.notify_one(); // the log may be another one by now
         }
         self.leaderships.send_replace(());
     }

@@ -21,10 +21,9 @@
 use super::hooks::DirectoryReports;
 use super::room::{RETRY, Room, Steps, until_there_is_room};
 use crate::broker::{ControllerChannel, Registration};
-use crate::replica::{Clock, ReplicaManager};
+use crate::replica::{Clock, LogNews, ReplicaManager};
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
-use rookery_raft::ids::TopicIdPartition;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -64,8 +63,8 @@ impl StoreKeeper {
                         self.bring_back(error, &mut steps).await;
                         metrics::gauge!("rookery_storage_offline").set(0.0);
                     }
-                    () = self.somebody_is_lost(&mut given_up) => {
-                        self.tell(false, self.replicas.lost_replicas()).await;
+                    news = self.log_news(&mut given_up) => {
+                        self.tell(false, news).await;
                     }
                     changed = space.changed() => {
                         if changed.is_err() {
@@ -84,13 +83,14 @@ impl StoreKeeper {
         }
     }
 
-    /// Until the controller has to be told of logs that were given up.
-    async fn somebody_is_lost(&self, given_up: &mut watch::Receiver<()>) {
+    /// What the controller has to be told of logs that were given up.
+    async fn log_news(&self, given_up: &mut watch::Receiver<()>) -> LogNews {
         loop {
             // The sender is held by the replicas.
             let _ = given_up.changed().await;
-            if !self.replicas.lost_replicas().is_empty() {
-                return;
+            let news = self.replicas.log_news();
+            if !news.is_empty() {
+                return news;
             }
         }
     }
@@ -100,7 +100,7 @@ impl StoreKeeper {
         loop {
             // With every attempt: the controller leads elsewhere only once it has heard it, and a registration meanwhile may have
             // found the store online for a moment.
-            self.tell(false, Vec::new()).await;
+            self.tell(false, LogNews::default()).await;
             let store = self.store.clone();
             // Why it was closed is known.
             let _ = storage::blocking(move || store.close()).await;
@@ -120,7 +120,7 @@ impl StoreKeeper {
             }
         }
         tracing::info!("the data directory is online again");
-        while !self.tell(true, Vec::new()).await {
+        while !self.tell(true, LogNews::default()).await {
             sleep(RETRY).await;
         }
     }
@@ -135,7 +135,7 @@ impl StoreKeeper {
         self.replicas.store_reopened(directory)
     }
 
-    async fn tell(&self, reopened: bool, lost: Vec<TopicIdPartition>) -> bool {
+    async fn tell(&self, reopened: bool, LogNews { lost, renewed }: LogNews) -> bool {
         let Some(Registration { id, epoch }) = *self.registration.borrow() else { return false };
         let directory = self.reports.now();
         let request = ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
@@ -144,6 +144,7 @@ impl StoreKeeper {
             directories: vec![directory],
             reopened: if reopened { vec![directory.id] } else { Vec::new() },
             lost,
+            renewed,
         });
         match self.channel.ask(request, TELL_MAX).await {
             Ok(_) => {

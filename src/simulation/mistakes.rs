@@ -11,7 +11,7 @@ use rookery_raft::planted as raft;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability-simulation.md");
+const PAGE: &str = "docs/reliability-simulation.md";
 
 /// A planted mistake of either package.
 #[derive(Clone, Copy)]

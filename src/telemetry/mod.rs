@@ -4,6 +4,7 @@
 //! and the text that `GET /metrics` answers. This room decides nothing and is imported by all.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
@@ -47,7 +48,17 @@ pub fn init_log(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     result.map_err(|e| TelemetryError::Twice(e.to_string()))
 }
 
-/// Collect the process's metrics; the handle renders them for `/metrics`.
+/// Collect the process's metrics; the handle renders them for `/metrics`. Needs [`keep_metrics`] beside it.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     PrometheusBuilder::new().install_recorder().map_err(|e| TelemetryError::Twice(e.to_string()))
+}
+
+/// Folds the samples of histograms into their distributions, for ever. Rendering does so as well; where nobody asks for `/metrics` every
+/// sample would stay in memory.
+pub async fn keep_metrics(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
 }

@@ -171,14 +171,23 @@ impl ClusterControl {
         partition: &PartitionRegistration,
         id: NodeId,
     ) -> Suitability {
-        let hosted = |broker: &Arc<BrokerRegistration>| {
-            broker.is_active() && partition.directory_of(id).is_some_and(|directory| broker.can_host(directory))
-        };
+        self.suitability_in(image, partition.directory_of(id).unwrap_or_default(), id, partition.leader == id)
+    }
+
+    /// The same, where the replica is or will be in that directory.
+    pub(super) fn suitability_in(
+        &self,
+        image: &MetadataImage,
+        directory: DirectoryId,
+        id: NodeId,
+        leads: bool,
+    ) -> Suitability {
+        let hosted = |broker: &Arc<BrokerRegistration>| broker.is_active() && broker.can_host(directory);
         let disk = self.disk(id);
         match image.cluster.broker(id).is_some_and(hosted) {
             false => Suitability::Unable,
             // A leader whom nobody could replace stays: no leader at all would be no better.
-            true if disk.stalled && partition.leader != id => Suitability::Unable,
+            true if disk.stalled && !leads => Suitability::Unable,
             true if disk.is_out() => Suitability::ReadOnly,
             true if disk == DiskCondition::default() => Suitability::Good,
             true => Suitability::LastResort,
@@ -522,6 +531,9 @@ impl ClusterControl {
         let home = home_directory(&request.directories);
         let changes = self.change_replicas_of(&after, id, |partition, builder| {
             let recorded = partition.directory_of(id)?;
+            if recorded == DirectoryId::LOST {
+                return None;
+            }
             let state = state_of(&request.directories, recorded);
             let was_lost = before.directory_state(recorded) == Some(DirectoryState::LogLost);
             let builder = match state {
@@ -537,20 +549,37 @@ impl ClusterControl {
         records.extend(changes);
         let after = batch.preview(&records)?;
         records.extend(self.lose_replicas(&after, id, &request.lost));
+        let after = batch.preview(&records)?;
+        records.extend(self.renew_replicas(&after, id, &request.renewed, home));
         batch.push(Cause::DirectoriesReported { broker: id, reopened: !request.reopened.is_empty() }, records)?;
         Ok(ControllerResponse::Done)
     }
 
     // ---- what follows for partitions ----
 
-    /// Replicas of a broker have given up their logs. Also where that changes no set: the leader may have heard that such a replica has
-    /// caught up, and be about to propose it, or count it. In a new epoch it knows nothing of that.
+    /// Replicas of a broker have given up their logs. Also where that changes no set.
     fn lose_replicas(&self, image: &MetadataImage, broker: NodeId, lost: &[TopicIdPartition]) -> Vec<MetadataRecord> {
         let lost: BTreeSet<TopicIdPartition> = lost.iter().copied().collect();
         self.change_identified(
             image,
             |id, partition| lost.contains(&id) && partition.replicas.contains(&broker),
-            |_, builder| Some(builder.log_lost(broker).new_leader_life()),
+            |_, builder| Some(builder.given_up(broker)),
+        )
+    }
+
+    /// Replicas that had given up their logs have begun others.
+    fn renew_replicas(
+        &self,
+        image: &MetadataImage,
+        broker: NodeId,
+        renewed: &[TopicIdPartition],
+        home: DirectoryId,
+    ) -> Vec<MetadataRecord> {
+        let renewed: BTreeSet<TopicIdPartition> = renewed.iter().copied().collect();
+        self.change_identified(
+            image,
+            |id, partition| renewed.contains(&id) && partition.directory_of(broker) == Some(DirectoryId::LOST),
+            |_, builder| Some(builder.directory(broker, home)),
         )
     }
 

@@ -7,9 +7,11 @@
 //!   them, and the ELR is empty. Hence |ISR| + |ELR| ≥ min ISR for ever, unless replicas lose data or an election is
 //!   unclean. The rule needs only the min ISR in force *after* the change, so a config change that lowers it clears
 //!   exactly the ELRs that are no longer true, and one that does not touch their truth keeps them.
-//! - **Lost replicas** (wiped directory, `log_lost`) leave both. `last_known_elr` is what an unclean election prefers, best first: who
+//! - **Lost replicas** (wiped directory, `log_lost`, given up) leave both. `last_known_elr` is what an unclean election prefers, best first: who
 //!   lost its log's tail (the second kind) has the most; then, once a disk was wiped, whoever else is assigned; wiped ones come last, in the
-//!   order in which they were wiped. An empty disk must not win against a replica that merely missed the end.
+//!   order in which they were wiped. An empty disk must not win against a replica that merely missed the end. One that has given its log
+//!   up is in no directory ([`DirectoryId::LOST`]) until it says that it has begun another: until then no election takes it. (It could
+//!   not lead, would say so again, and be elected again.)
 //! - **Leader epoch.** A new leader, none at all, or the same one in a new life: one up. An ISR change alone does not
 //!   count (followers notice it by the partition epoch).
 
@@ -93,6 +95,15 @@ impl<'a> PartitionChangeBuilder<'a> {
         self.log_lost.push(replica);
         self.leave_isr(replica)
     }
+    /// A replica's broker has given its log up. Its leader may have heard that it has caught up, and be about to propose it, or count it: in a
+    /// new epoch it knows nothing of that.
+    #[must_use]
+    pub fn given_up(self, replica: NodeId) -> Self {
+        if planted!(GivenUpCanLead) {
+            return self.log_lost(replica).new_leader_life();
+        }
+        self.wiped(replica).directory(replica, DirectoryId::LOST).new_leader_life()
+    }
     /// A replica lives in another directory from now on.
     #[must_use]
     pub fn directory(mut self, replica: NodeId, directory: DirectoryId) -> Self {
@@ -116,8 +127,8 @@ impl<'a> PartitionChangeBuilder<'a> {
         self
     }
 
-    /// The change, or `None` if nothing changes.
-    pub fn build(mut self, suits: impl Fn(NodeId) -> Suitability) -> Option<BuiltChange> {
+    /// The change, or `None` if nothing changes. `suits` is asked about a replica in the directory in which it will be.
+    pub fn build(mut self, suits: impl Fn(NodeId, DirectoryId) -> Suitability) -> Option<BuiltChange> {
         let old = self.old;
         let lost = |r: &NodeId| self.wiped.contains(r) || self.log_lost.contains(r);
         let mut holders = ReplicaList::new(); // everybody who held everything committed, and still does
@@ -134,7 +145,8 @@ impl<'a> PartitionChangeBuilder<'a> {
             last_known_elr: &old.last_known_elr,
             leader: old.leader,
         };
-        let winner = self.election.elect(&candidates, suits);
+        let directory = |r: NodeId| old.replicas.iter().position(|at| *at == r).and_then(|at| self.directories.get(at));
+        let winner = self.election.elect(&candidates, |r| suits(r, directory(r).copied().unwrap_or_default()));
         let leader = match winner {
             Winner::Isr(leader) => leader,
             Winner::Elr(leader) => {
@@ -239,7 +251,7 @@ mod tests {
     }
 
     fn after(old: &PartitionRegistration, builder: PartitionChangeBuilder<'_>, up: &[i32]) -> PartitionRegistration {
-        builder.build(|r| suits(up.contains(&r.0))).expect("something changes").change.applied_to(old)
+        builder.build(|r, _| suits(up.contains(&r.0))).expect("something changes").change.applied_to(old)
     }
 
     #[test]
@@ -255,7 +267,7 @@ mod tests {
         let none = after(&one, builder(&one).leave_isr(NodeId(3)), &[]);
         assert_eq!((none.leader, &none.isr, &none.elr), (NodeId::NONE, &list(&[]), &list(&[3, 2])));
         // Broker 1 was out before the last commit: it must not lead although it is the first to be back.
-        assert!(builder(&none).build(|r| suits(r.0 == 1)).is_none());
+        assert!(builder(&none).build(|r, _| suits(r.0 == 1)).is_none());
         let back = after(&none, builder(&none), &[2]);
         assert_eq!((back.leader, &back.isr, &back.elr), (NodeId(2), &list(&[2]), &list(&[3])));
     }
@@ -265,8 +277,8 @@ mod tests {
         let one = old(&[3], &[2], 3);
         let gone = after(&one, builder(&one).log_lost(NodeId(3)).wiped(NodeId(2)), &[]);
         assert_eq!((&gone.isr, &gone.elr, &gone.last_known_elr), (&list(&[]), &list(&[]), &list(&[3, 1, 2])));
-        assert!(builder(&gone).build(|_| suits(true)).is_none(), "nobody leads without being asked");
-        let built = builder(&gone).election(Election::Unclean).build(|_| suits(true)).expect("a leader");
+        assert!(builder(&gone).build(|_, _| suits(true)).is_none(), "nobody leads without being asked");
+        let built = builder(&gone).election(Election::Unclean).build(|_, _| suits(true)).expect("a leader");
         let new = built.change.applied_to(&gone);
         assert!(built.unclean);
         assert_eq!((new.leader, new.recovery_state), (NodeId(3), LeaderRecoveryState::Recovering));
@@ -309,7 +321,7 @@ mod tests {
     #[test]
     fn a_leader_that_lost_its_log_and_is_elected_again_uncleanly_has_a_new_epoch() {
         let sole = old(&[1], &[], 1);
-        let built = builder(&sole).election(Election::Unclean).log_lost(NodeId(1)).build(|r| suits(r.0 == 1));
+        let built = builder(&sole).election(Election::Unclean).log_lost(NodeId(1)).build(|r, _| suits(r.0 == 1));
         let built = built.expect("a change");
         let new = built.change.applied_to(&sole);
         assert!(built.unclean);
@@ -322,6 +334,6 @@ mod tests {
         let one = old(&[3], &[2], 3);
         let cleared = after(&one, PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 1), &[3]);
         assert!(cleared.elr.is_empty());
-        assert!(PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 3).build(|_| suits(true)).is_none());
+        assert!(PartitionChangeBuilder::new(TopicId::NONE, 0, &one, 3).build(|_, _| suits(true)).is_none());
     }
 }

@@ -62,8 +62,9 @@ impl PartitionControl<'_> {
         partition: &PartitionRegistration,
         builder: PartitionChangeBuilder<'_>,
     ) -> Option<MetadataRecord> {
-        // Directories may change in the same record: ask the registration as it will be.
-        let built = builder.build(|replica| self.cluster.suitability(image, partition, replica))?;
+        let built = builder.build(|replica, directory| {
+            self.cluster.suitability_in(image, directory, replica, partition.leader == replica)
+        })?;
         if built.unclean {
             let leader = built.change.leader.unwrap_or(partition.leader);
             tracing::warn!(partition = %id, leader = leader.0, "UNCLEAN leader election: committed records may be lost");
@@ -217,7 +218,9 @@ impl PartitionControl<'_> {
         }
         let id = TopicIdPartition { topic_id: topic.id, partition: name.partition };
         let builder = self.builder(id, partition, &TopicRules::of(image, &topic.name)).election(election);
-        let built = builder.build(|replica| self.cluster.suitability(image, partition, replica));
+        let built = builder.build(|replica, directory| {
+            self.cluster.suitability_in(image, directory, replica, partition.leader == replica)
+        });
         let elected = built.as_ref().and_then(|built| built.change.leader).filter(|leader| *leader != NodeId::NONE);
         match (elected, built) {
             (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {

@@ -241,6 +241,9 @@ pub struct UpdateDirectoriesRequest {
     /// Replicas in them whose log is damaged and was given up: they are lost, and nothing that they have said counts.
     #[serde(default)]
     pub lost: Vec<TopicIdPartition>,
+    /// Replicas that were lost in this way and have begun an empty log: they may be copied to, and lead, again.
+    #[serde(default)]
+    pub renewed: Vec<TopicIdPartition>,
 }
 
 /// See [`ControllerRequest::CreateTopics`].

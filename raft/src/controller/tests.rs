@@ -299,7 +299,7 @@ fn an_offline_directory_keeps_its_place_and_leads_again_when_it_is_back() {
     let epoch = cluster.epochs[&NodeId(1)];
     let mut update = |state, reopened: Vec<DirectoryId>| {
         let directories = vec![Directory { id: directory(1, 0), state }];
-        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened, lost: vec![] };
+        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened, lost: vec![], renewed: vec![] };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
         cluster.partition(id)
     };
@@ -319,7 +319,7 @@ fn a_replica_that_gave_its_log_up_is_lost_and_its_partition_gets_a_new_epoch() {
         let directories = vec![Directory { id: directory(broker, 0), state: DirectoryState::Online }];
         let epoch = cluster.epochs[&NodeId(broker)];
         let lost = lost.to_vec();
-        let request = UpdateDirectoriesRequest { id: NodeId(broker), epoch, directories, reopened: vec![], lost };
+        let request = UpdateDirectoriesRequest { id: NodeId(broker), epoch, directories, reopened: vec![], lost, renewed: vec![] };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
         (cluster.partition(ids[0]), cluster.partition(ids[1]))
     };
@@ -333,6 +333,39 @@ fn a_replica_that_gave_its_log_up_is_lost_and_its_partition_gets_a_new_epoch() {
     assert_eq!((leader.leader, &leader.isr, &leader.elr), (NodeId(3), &list(&[3]), &list(&[])));
     let (stranger, _) = lose(2, &[TopicIdPartition { topic_id: ids[0].topic_id, partition: 9 }]);
     assert_eq!(stranger, leader);
+}
+
+/// It said so again at once, was out of office, and was elected again: two thousand leader epochs in a minute.
+#[test]
+fn an_unclean_election_took_a_replica_that_had_given_its_log_up() {
+    let mut cluster = Cluster::with_brokers(3);
+    let id = cluster.create_on("t", &[1, 2, 3]);
+    let tell = |cluster: &mut Cluster, lost: Vec<_>, renewed: Vec<_>| {
+        let directories = vec![Directory { id: directory(1, 0), state: DirectoryState::Online }];
+        let (id, epoch) = (NodeId(1), cluster.epochs[&NodeId(1)]);
+        let request = UpdateDirectoriesRequest { id, epoch, directories, reopened: vec![], lost, renewed };
+        cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
+    };
+    let elect = |cluster: &mut Cluster| {
+        let request = ElectLeadersRequest { election: ElectionRequest::Unclean, partitions: None };
+        cluster.ask(ControllerRequest::ElectLeaders(request)).expect("answered");
+        cluster.partition(id).leader
+    };
+    // 2 and 3 fell out, then 1 gives up; nobody else is up.
+    cluster.alter_isr(id, &[1]).expect("alone");
+    cluster.fence(2);
+    cluster.fence(3);
+    tell(&mut cluster, vec![id], vec![]);
+    let gone = cluster.partition(id);
+    assert_eq!((gone.leader, gone.directory_of(NodeId(1))), (NodeId::NONE, Some(DirectoryId::LOST)));
+    tell(&mut cluster, vec![], vec![]);
+    assert_eq!((elect(&mut cluster), cluster.partition(id).leader_epoch), (NodeId::NONE, gone.leader_epoch));
+    cluster.heartbeat(3);
+    assert_eq!(elect(&mut cluster), NodeId(3), "it merely missed the end");
+    assert!(cluster.alter_isr(id, &[3, 1]).is_err(), "it holds nothing yet");
+    tell(&mut cluster, vec![], vec![id]);
+    assert_eq!(cluster.partition(id).directory_of(NodeId(1)), Some(directory(1, 0)));
+    cluster.alter_isr(id, &[3, 1]).expect("it has caught up");
 }
 
 #[test]

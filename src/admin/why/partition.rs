@@ -73,6 +73,9 @@ impl Asked<'_> {
             return Some(troubles.join("; "));
         }
         let directory = self.p.directory_of(replica).unwrap_or(DirectoryId::NONE);
+        if directory == DirectoryId::LOST {
+            return Some(format!("broker {replica} has given up its log, which is damaged: it begins another once others lead"));
+        }
         (!broker.can_host(directory))
             .then(|| format!("broker {replica} no longer has the data directory {directory} the replica was in"))
     }
@@ -94,10 +97,23 @@ impl Asked<'_> {
         let mut said = vec![format!("leader none: ISR was {}", set(&was))];
         let others = p.replicas.iter().any(|id| !holders.contains(id));
         let unclean = format!("`rookery topic elect {} {} --unclean`", self.topic, self.number);
+        let is_lost = |id: &&NodeId| self.p.directory_of(**id) == Some(DirectoryId::LOST);
+        let (given_up, rest): (Vec<NodeId>, Vec<NodeId>) = p.replicas.iter().partition(is_lost);
+        for replica in &given_up {
+            said.extend(self.trouble(&mut chain, *replica));
+        }
         let (waiting_for, what_to_do) = if holders.is_empty() {
             chain.now("no replica is left that holds everything committed: they lost data, or their disks are gone");
             said.push("no replica is left that holds everything committed".to_owned());
             let lost = format!("{unclean} goes on with what is left: committed records are lost");
+            let lost = match given_up.is_empty() {
+                true => lost,
+                false => format!(
+                    "{lost}; it needs one of {} up, or a broker of {} started with an empty data directory",
+                    set(&rest),
+                    set(&given_up)
+                ),
+            };
             ("an unclean election".to_owned(), lost)
         } else {
             chain.now(format!("everything committed is held by {} alone", set(&holders)));

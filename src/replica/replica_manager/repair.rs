@@ -27,10 +27,13 @@
 //! | leader, follower | given up | see above ([`Partition::give_up`]): offline, resigned, its log takes and tells nothing any more |
 //! | given up | replaced | the metadata have a **newer leader epoch** than the last one in which it took part, in which another leads and this replica is in neither ISR nor ELR: the log is deleted, and an empty one follows |
 //!
-//! Meanwhile the controller is told ([`ReplicaManager::lost_replicas`]) until the metadata say so. It takes the replica out of ISR and ELR as one that has lost its
-//! data, and gives the partition a new leader epoch also where the leader stays. So whatever the leader had heard of the old log, and
-//! every proposal built on it, is of an older epoch and counts no more; in the new one this replica speaks only with its empty log, and
-//! counts once that has caught up. Where nobody else can lead the old log stays: it may be the last copy.
+//! Meanwhile the controller is told ([`ReplicaManager::log_news`]) until the metadata say so. It takes the replica out of ISR and ELR, and out of its directory:
+//! that is [`DirectoryId::LOST`] then, in which no election takes it, not even an unclean one, and no ISR. And it
+//! gives the partition a new leader epoch also where the leader stays. So whatever the leader had heard of the old log, and
+//! every proposal built on it, is of an older epoch and counts no more; in the new one this replica speaks only with its empty log. That it has
+//! begun one is told as well, until the metadata have it in a directory again; it counts once it has caught up. Where nobody else can lead the
+//! old log stays: it may be the last copy. (A registration puts the replica into the broker's directory too, as one without data; a log
+//! that is found damaged again is given up again.)
 //!
 //! # Who changes what
 //!
@@ -44,7 +47,7 @@ use crate::replica::message::{BatchRequest, BatchResponse};
 use crate::replica::partition::{Partition, Role};
 use crate::storage::{self, RepairError, StorageError};
 use bytes::Bytes;
-use rookery_raft::ids::{LeaderEpoch, NodeId, TopicIdPartition};
+use rookery_raft::ids::{DirectoryId, LeaderEpoch, NodeId, TopicIdPartition};
 use rookery_raft::image::PartitionRegistration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +80,22 @@ pub struct DamageCounts {
 /// Since when a damaged batch waits for the high watermark.
 #[derive(Default)]
 pub(super) struct Waiting(BTreeMap<(TopicIdPartition, i64), Duration>);
+
+/// What the controller does not know yet of logs that were given up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogNews {
+    /// Replicas that it still counts on, or may.
+    pub lost: Vec<TopicIdPartition>,
+    /// Replicas that it does not count on although they have begun another log.
+    pub renewed: Vec<TopicIdPartition>,
+}
+
+impl LogNews {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.lost.is_empty() && self.renewed.is_empty()
+    }
+}
 
 enum Mended {
     /// Nothing is left to do.
@@ -130,6 +149,10 @@ impl ReplicaManager {
         }
         waiting.0 = still;
         self.replace_lost();
+        if !self.log_news().is_empty() {
+            self.given_up.send_replace(());
+            sooner(AGAIN);
+        }
         let counts = self.damage();
         metrics::gauge!("rookery_storage_damaged_batches").set(counts.batches as f64);
         metrics::gauge!("rookery_storage_nowhere_sound_batches").set(counts.nowhere_sound as f64);
@@ -291,19 +314,33 @@ impl ReplicaManager {
 
     // ---- logs that were given up ----
 
-    /// Marked when a log was given up.
+    /// Marked when there may be [`log_news`](Self::log_news).
     pub fn given_up(&self) -> watch::Receiver<()> {
         self.given_up.subscribe()
     }
 
-    /// Replicas whose log was given up, and which the controller still counts on, or may.
-    pub fn lost_replicas(&self) -> Vec<TopicIdPartition> {
-        let image = self.image.load();
-        let is_lost = |(id, partition): &(&TopicIdPartition, &Arc<Partition>)| {
-            let (Some(since), Some(registration)) = (partition.given_up(), image.partition(**id)) else { return false };
-            registration.replicas.len() > 1 && !self.is_out(registration, since)
-        };
-        self.table.load().iter().filter(is_lost).map(|(id, _)| *id).collect()
+    /// What the controller has to be told of logs that were given up, and of those that followed them.
+    pub fn log_news(&self) -> LogNews {
+        let (image, mut news) = (self.image.load(), LogNews::default());
+        for (id, partition) in self.table.load().iter() {
+            let Some(registration) = image.partition(*id).filter(|registration| registration.replicas.len() > 1) else {
+                continue;
+            };
+            let is_marked = registration.directory_of(self.config.node) == Some(DirectoryId::LOST);
+            match partition.given_up() {
+                // Marked for an earlier log: the present leader may have heard of this one.
+                Some(since) if is_marked && registration.has_leader() && registration.leader_epoch <= since => {
+                    news.lost.push(*id);
+                }
+                // One that is out already, and led by another, is about to be replaced.
+                Some(since) if !is_marked && !(registration.has_leader() && self.is_out(registration, since)) => {
+                    news.lost.push(*id);
+                }
+                None if is_marked => news.renewed.push(*id),
+                _ => {}
+            }
+        }
+        news
     }
 
     /// Whether nobody counts on what this replica has said up to an epoch.
@@ -318,7 +355,6 @@ impl ReplicaManager {
         if self.table.load().values().all(|partition| partition.given_up().is_none()) {
             return;
         }
-        self.given_up.send_replace(());
         let _publishing = self.publishing.lock();
         let image = self.image.load_full();
         for (id, partition) in self.table.load_full().iter() {

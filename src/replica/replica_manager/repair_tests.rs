@@ -5,7 +5,7 @@ use super::*;
 use crate::replica::error::{CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR};
 use crate::replica::message::{BatchRequest, FetchPartition};
 use crate::replica::partition::FollowerState;
-use crate::replica::replica_manager::repair::DamageCounts;
+use crate::replica::replica_manager::repair::{DamageCounts, LogNews};
 use crate::replica::testing::*;
 use crate::storage::{LocalPartitionId, LogStore, MemoryStore};
 use bytes::Bytes;
@@ -271,7 +271,7 @@ async fn a_log_that_cannot_be_opened_counted_as_in_sync_and_was_never_copied_ane
     let manager = pair.follower.manager.clone();
     assert_eq!(pair.follower.partition().role().0, Role::Offline);
     assert!(!manager.streams.lock().values().any(|stream| stream.follows(P)), "it says nothing to its leader");
-    assert_eq!(manager.lost_replicas(), [P]);
+    assert_eq!(manager.log_news().lost, [P]);
 
     let held = stored(&pair.follower.store);
     pair.follower.mend().await;
@@ -282,7 +282,7 @@ async fn a_log_that_cannot_be_opened_counted_as_in_sync_and_was_never_copied_ane
     assert_eq!(manager.damage().given_up, 1);
 
     pair.tell(&[isr(2, ME, &[ME])]);
-    assert_eq!(manager.lost_replicas(), []);
+    assert_eq!(manager.log_news(), LogNews::default());
     pair.follower.mend().await;
     assert_eq!(stored(&pair.follower.store), Vec::<Bytes>::new());
     assert_eq!(pair.follower.partition().role(), (Role::Follower(FollowerState { leader: ME }), LeaderEpoch(2)));
@@ -299,7 +299,7 @@ async fn a_log_with_a_key_that_cannot_be_read_stayed_an_error_for_ever() {
     assert_eq!(pair.follower.scrub().await, 0, "no batch is known to be damaged");
     assert_eq!(pair.follower.manager.scrub_status().last.unwrap().logs_unread, 1);
     pair.follower.mend().await;
-    assert_eq!(pair.follower.manager.lost_replicas(), [P]);
+    assert_eq!(pair.follower.manager.log_news().lost, [P]);
     assert_eq!(pair.follower.manager.damage().given_up, 1);
     pair.tell(&[isr(1, ME, &[ME])]);
     pair.follower.mend().await;
@@ -311,7 +311,29 @@ async fn a_log_with_a_key_that_cannot_be_read_stayed_an_error_for_ever() {
     pair.leader.scrub().await;
     pair.leader.mend().await;
     assert_eq!(pair.leader.partition().role().0, Role::Offline);
-    assert_eq!(pair.leader.manager.lost_replicas(), [P]);
+    assert_eq!(pair.leader.manager.log_news().lost, [P]);
+}
+
+fn lost(n: i32, leader: NodeId, of: NodeId) -> MetadataRecord {
+    let slot = |node: NodeId| if node == of { DirectoryId::LOST } else { DirectoryId::NONE };
+    let directories = Some([ME, OTHER].map(slot).into_iter().collect());
+    let isr = Some([ME, OTHER].into_iter().filter(|node| *node != of).collect());
+    MetadataRecord::PartitionChange(PartitionChange { leader: Some(leader), isr, directories, ..change(n) })
+}
+
+#[tokio::test]
+async fn the_controller_was_never_told_that_a_lost_replica_had_begun_another_log() {
+    let mut pair = Pair::new();
+    pair.follower.partition().give_up("as told");
+    pair.tell(&[lost(1, NodeId::NONE, OTHER)]);
+    assert_eq!(pair.follower.manager.log_news(), LogNews::default(), "it knows");
+    pair.tell(&[lost(2, ME, OTHER)]);
+    pair.follower.mend().await;
+    assert!(stored(&pair.follower.store).is_empty());
+    assert_eq!(pair.follower.manager.log_news(), LogNews { lost: vec![], renewed: vec![P] });
+    // Given up once more before that was told: what the leader of this epoch has heard of the second log counts no more either.
+    pair.follower.partition().give_up("again");
+    assert_eq!(pair.follower.manager.log_news(), LogNews { lost: vec![P], renewed: vec![] });
 }
 
 /// The same term may hold what the leader has heard of the old log.
@@ -320,7 +342,7 @@ async fn a_log_is_not_replaced_in_the_term_in_which_it_took_part() {
     let mut pair = Pair::new();
     pair.tell(&[isr(1, ME, &[ME])]);
     pair.follower.partition().give_up("as told");
-    assert_eq!(pair.follower.manager.lost_replicas(), [P], "though it is in no set");
+    assert_eq!(pair.follower.manager.log_news().lost, [P], "though it is in no set");
     pair.follower.mend().await;
     assert!(!stored(&pair.follower.store).is_empty());
     pair.tell(&[isr(2, ME, &[ME])]);
@@ -342,5 +364,5 @@ async fn a_leader_whose_uncommitted_batch_is_damaged_gives_its_log_up_after_a_wh
     pair.leader.clock.advance(Duration::from_secs(60));
     pair.leader.mend().await;
     assert_eq!(pair.leader.partition().role().0, Role::Offline);
-    assert_eq!(pair.leader.manager.lost_replicas(), [P]);
+    assert_eq!(pair.leader.manager.log_news().lost, [P]);
 }

@@ -175,6 +175,7 @@ impl Controller {
             directories: vec![Directory { id: directory, state }],
             reopened: if online { vec![directory] } else { Vec::new() },
             lost: Vec::new(),
+            renewed: Vec::new(),
         };
         // One of an earlier life is refused, which is as it should be.
         let _ = self.ask(ControllerRequest::UpdateDirectories(request));

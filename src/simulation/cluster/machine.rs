@@ -129,6 +129,11 @@ impl Machine {
         }
     }
 
+    /// Something of a log that could not be read was mended.
+    pub fn look_again_at(&mut self, id: TopicIdPartition) {
+        self.seen.remove(&id);
+    }
+
     /// What its disk holds of a partition; of an open log, as it was looked at last.
     pub fn on_disk<T>(&self, id: TopicIdPartition, look: impl FnOnce(&[Record]) -> T) -> T {
         if self.process.is_none() || self.store.health() != StoreHealth::Online {

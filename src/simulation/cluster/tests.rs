@@ -6,7 +6,7 @@ use crate::simulation::{every_seed, number, seeds};
 /// So many seeds see everything that there is to see.
 const MANY: u64 = 100;
 /// What some run at least has to have seen.
-const SEEN: [&str; 21] = [
+const SEEN: [&str; 24] = [
     "acks",
     "unknown",
     "crashes",
@@ -22,6 +22,9 @@ const SEEN: [&str; 21] = [
     "no_quorum",
     "full_disks",
     "full_to_the_end",
+    "rotten",
+    "mended",
+    "unclean_elections",
     "departures",
     "rolling",
     "min_insync_changes",

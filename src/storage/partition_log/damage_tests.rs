@@ -8,6 +8,7 @@ use super::super::tail_cache::TailCache;
 use super::*;
 use crate::planted::{Mistake, plant};
 use rookery_raft::ids::{ClusterId, DirectoryId, TopicId};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const EVERYTHING: ReadLimit = ReadLimit { max_bytes: usize::MAX, at_least_one: true };
@@ -96,6 +97,29 @@ fn a_scrub_reads_everything_that_is_synced_and_notes_what_is_damaged() {
     assert_eq!(rig.noted(), [1, 3]);
     rig.store.commit();
     assert_eq!(rig.scrub().batches, 5);
+}
+
+/// The scrub of a start takes up a log before the metadata give it a replica, whose later scrubs found nothing new.
+#[test]
+fn damage_found_before_anybody_listened_was_never_told() {
+    #[derive(Default)]
+    struct Told(AtomicBool);
+    impl LogListener for Told {
+        fn synced(&self, _: LogOffsets) {}
+        fn failed(&self, _: &StorageError) {}
+        fn damaged(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let rig = rig();
+    let is_told = || {
+        let told = Arc::new(Told::default());
+        rig.log.set_listener(told.clone());
+        told.0.load(Ordering::Relaxed)
+    };
+    assert!(!is_told());
+    assert_eq!(rig.scrub().damaged, 1);
+    assert!(is_told());
 }
 
 #[test]

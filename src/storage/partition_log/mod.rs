@@ -216,9 +216,17 @@ impl PartitionLog {
         self.state.lock().failed.clone()
     }
 
-    /// Replaces the listener.
+    /// Replaces the listener. It is told at once of damage that was found before: a scrub takes up logs that no replica has yet.
     pub fn set_listener(&self, listener: Arc<dyn LogListener>) {
-        *self.listener.lock() = Some(listener);
+        *self.listener.lock() = Some(listener.clone());
+        // What is noted from now on finds the new listener.
+        let is_damaged = {
+            let state = self.state.lock();
+            !state.damaged.is_empty() || state.unreadable.is_some()
+        };
+        if is_damaged {
+            listener.damaged();
+        }
     }
 
     /// Resolves once everything below `offset` is on disk, or the log failed or was truncated below it. A receiver error

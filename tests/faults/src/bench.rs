@@ -68,13 +68,16 @@ impl Bench {
 
     /// Wait until a producer has had an acknowledgement of every partition, and for so much longer: a first one may take a
     /// cold broker seconds, and before it there is nothing that a fault could interrupt.
-    pub fn await_acks(&self, producer: &Client, target: &Target, longer: Duration) -> Result<()> {
+    pub fn await_acks(&self, producer: &mut Client, target: &Target, longer: Duration) -> Result<()> {
         let end = Instant::now() + CLIENT_PATIENCE;
         loop {
             let lines = load_lines(&path(&self.dir, &producer.plan.name)).unwrap_or_default();
             let acked: HashSet<i32> = lines.iter().filter_map(|l| ack_of(&l.op)).collect();
             if (0..target.partitions).all(|p| acked.contains(&p)) {
                 return self.stop.sleep(longer);
+            }
+            if let Some(gone) = producer.deserted() {
+                bail!("{gone}");
             }
             if Instant::now() > end {
                 let (name, patience) = (&producer.plan.name, CLIENT_PATIENCE.as_secs());

@@ -119,7 +119,7 @@ fn stretch(
             clients.push(bench.client(*library, role, share, writer, &target)?);
         }
     }
-    for producer in clients.iter().filter(|c| c.plan.role == Role::Producer) {
+    for producer in clients.iter_mut().filter(|c| c.plan.role == Role::Producer) {
         bench.await_acks(producer, &target, WARM)?;
     }
     let mut seen = Seen::begin(nodes)?;

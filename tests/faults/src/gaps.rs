@@ -175,9 +175,9 @@ fn once(
         bench.stop.sleep(APART.saturating_sub(mended.elapsed() + BEFORE))?;
     }
     let target = bench.topic(cluster, "gaps", &leaders)?;
-    let client = bench.client(Library::Librdkafka, Role::Producer, rate, 1, &target)?;
+    let mut client = bench.client(Library::Librdkafka, Role::Producer, rate, 1, &target)?;
     let name = client.plan.name.clone();
-    bench.await_acks(&client, &target, BEFORE)?;
+    bench.await_acks(&mut client, &target, BEFORE)?;
     let others = Port::all(NODES).into_iter().filter(|p| *p != Port::Node(node)).collect::<Vec<_>>();
     let before = Clock::now();
     match action {

@@ -114,9 +114,9 @@ fn measure(bench: &mut Bench, nodes: &mut Nodes, change: Change, arguments: &Lat
     nodes.start_all(&bench.lab, &bench.stop)?;
     let brokers = nodes.brokers();
     let target = bench.topic(nodes, "latency", &[brokers.clone(), brokers].concat())?;
-    let producer = bench.client(Library::Librdkafka, Role::Producer, arguments.rate, 1, &target)?;
+    let mut producer = bench.client(Library::Librdkafka, Role::Producer, arguments.rate, 1, &target)?;
     let consumer = bench.client(Library::Librdkafka, Role::Tail, 0.0, 0, &target)?;
-    bench.await_acks(&producer, &target, WARM)?;
+    bench.await_acks(&mut producer, &target, WARM)?;
     let length = Duration::from_secs_f64(arguments.window);
     let mut windows = Vec::new();
     for n in 1..=arguments.times {

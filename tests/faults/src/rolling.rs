@@ -81,7 +81,7 @@ fn once(bench: &mut Bench, nodes: &mut Nodes, arguments: &RollingArguments, n: u
             clients.push(bench.client(*library, role, share, writer, &target)?);
         }
     }
-    for producer in clients.iter().filter(|c| c.plan.role == Role::Producer) {
+    for producer in clients.iter_mut().filter(|c| c.plan.role == Role::Producer) {
         bench.await_acks(producer, &target, WARM)?;
     }
     let mut restarts = Vec::new();

@@ -51,7 +51,7 @@ pub struct Runtimes {
     #[arg(long, env = "FAULTS_JAVA")]
     java: Option<PathBuf>,
     /// Folder of the clients' programs
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))]
+    #[arg(long, default_value = "tests/faults/clients")]
     pub programs: PathBuf,
 }
 
@@ -180,7 +180,7 @@ impl Client {
     /// How it ended by itself, if it did: no client should.
     pub fn deserted(&mut self) -> Option<String> {
         let status = self.process.try_wait().ok().flatten()?;
-        Some(format!("{} ended by itself: {status}", self.plan.name))
+        Some(format!("{0} ended by itself: {status}: see {0}.err", self.plan.name))
     }
 
     /// Wait until it has ended.

@@ -91,6 +91,7 @@ fn disks_that_are_wiped_lost_reopened_or_full() {
             directories: vec![Directory { id: at, state }],
             reopened: if reopened { vec![at] } else { vec![] },
             lost: vec![],
+            renewed: vec![],
         };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("reported");
     };

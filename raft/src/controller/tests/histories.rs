@@ -31,6 +31,12 @@ enum Step {
         state: DirectoryState,
         reopened: bool,
     },
+    /// A broker gives up the log of some partition, or has begun another since.
+    GiveUp {
+        broker: i32,
+        pick: prop::sample::Index,
+        renewed: bool,
+    },
     Unregister {
         broker: i32,
     },
@@ -93,6 +99,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(broker, stalled, space)| Step::Stall { broker, stalled, space }),
         1 => (broker(), state, any::<bool>())
             .prop_map(|(broker, state, reopened)| Step::Directory { broker, state, reopened }),
+        3 => (broker(), any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(broker, pick, renewed)| Step::GiveUp { broker, pick, renewed }),
         1 => broker().prop_map(|broker| Step::Unregister { broker }),
         3 => (topic(), 1..4i32, 1..4i16).prop_map(|(topic, partitions, replication_factor)| Step::Create {
             topic, partitions, replication_factor
@@ -152,6 +160,10 @@ impl History {
                 }
                 *broker
             }
+            Step::GiveUp { broker, pick, renewed: false } if self.would_be_accepted(step, *broker) => {
+                let Some(id) = self.replica_of(*broker, pick) else { return };
+                return self.holders.entry(id).or_default().retain(|r| r.0 != *broker);
+            }
             _ => return,
         };
         // Only if the request is accepted; a refused one is not a life. Checked by its epoch below.
@@ -159,6 +171,13 @@ impl History {
         if accepted {
             self.holders.values_mut().for_each(|holders| holders.retain(|r| r.0 != broker));
         }
+    }
+
+    /// One of the broker's replicas.
+    fn replica_of(&self, broker: i32, pick: &prop::sample::Index) -> Option<TopicIdPartition> {
+        let all = self.cluster.image.topics.partitions();
+        let its: Vec<_> = all.filter(|(_, p)| p.replicas.contains(&NodeId(broker))).map(|(id, _)| id).collect();
+        (!its.is_empty()).then(|| *pick.get(&its))
     }
 
     fn would_be_accepted(&self, step: &Step, broker: i32) -> bool {
@@ -218,6 +237,20 @@ impl History {
                     directories: vec![Directory { id: at, state: *state }],
                     reopened: if *reopened { vec![at] } else { vec![] },
                     lost: vec![],
+                    renewed: vec![],
+                }))
+            }
+            Step::GiveUp { broker, pick, renewed } => {
+                let id = self.replica_of(*broker, pick)?;
+                let known = self.cluster.image.cluster.broker(NodeId(*broker))?;
+                let (lost, renewed) = if *renewed { (vec![], vec![id]) } else { (vec![id], vec![]) };
+                self.cluster.ask(ControllerRequest::UpdateDirectories(UpdateDirectoriesRequest {
+                    id: NodeId(*broker),
+                    epoch: epoch_of(&self.cluster, *broker)?,
+                    directories: known.record.directories.clone(),
+                    reopened: vec![],
+                    lost,
+                    renewed,
                 }))
             }
             Step::Unregister { broker } => {
