@@ -73,6 +73,8 @@ mod switch {
         KeepWaitersOfEndedTerm,
         /// What comes behind a refused batch is judged by its sequence.
         ForgetRefused,
+        /// A leader tells a gap that may be its own: it may have been deposed.
+        TrustOwnGap,
         /// A leader that nobody confirms serves on.
         IgnoreLease,
         /// A damaged batch is mended with one of another leader epoch.

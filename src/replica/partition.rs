@@ -172,6 +172,12 @@ impl ReplicaContext {
         let confirmations = self.confirmations.lock();
         term.has_standing(confirmations.heartbeat, &confirmations.fetches, now, self.config.lease)
     }
+
+    /// Whether it led at `since`, as somebody has said since.
+    pub(super) fn is_confirmed(&self, term: &LeaderState, since: Duration, now: Duration) -> bool {
+        let confirmations = self.confirmations.lock();
+        term.has_standing(confirmations.heartbeat, &confirmations.fetches, now, now.saturating_sub(since))
+    }
 }
 
 /// What a replica is at the moment.

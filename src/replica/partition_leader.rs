@@ -104,7 +104,21 @@ impl Partition {
         if let Some(refusal) = self.refused.refusal_before(first, || self.log()) {
             return Err(refusal);
         }
-        self.try_append(first, records, how).inspect_err(|error| self.refused.note(first, error))
+        let appended = self.try_append(first, records, how).map_err(|error| self.certain(first, error));
+        appended.inspect_err(|error| self.refused.note(first, error))
+    }
+
+    /// Only a leader knows a gap; whether this one is one still shows when somebody confirms it (module `refused`).
+    fn certain(&self, batch: ProducerBatch, error: ReplicaError) -> ReplicaError {
+        if !matches!(error, ReplicaError::Append(AppendError::OutOfOrderSequence { .. })) {
+            return error;
+        }
+        let now = self.context.clock.now();
+        let is_confirmed = |since| self.with_leader(|term| self.context.is_confirmed(term, since, now)) == Some(true);
+        match self.refused.is_certain(batch, self.role().1, now, is_confirmed) {
+            true => error,
+            false => ReplicaError::NotLeaderOrFollower,
+        }
     }
 
     fn try_append(

@@ -11,6 +11,15 @@
 //! So a batch behind a refused one gets the refusal of the first. The client then sends all of them again, in order and
 //! unchanged, and the log tells duplicates from news.
 //!
+//! # A gap that only a leader may see
+//!
+//! A leader that was deposed and does not know it misses what its successor has taken. A client may send there all the same, with what
+//! its successor acknowledged behind it: its metadata are older than an answer that was long under way. Then the gap is the leader's,
+//! and the client, whose earlier batches are all acknowledged, would take it for lost data: a fatal error. So a gap is told only by a leader that has been
+//! confirmed **after the batch came**; until then the batch is refused as by one that does not lead ([`RefusedProducers::is_certain`]), upon which the
+//! client looks for the leader, and tries the same batch again where it finds one. A confirmation at `c`, after the batch came first at `s`, means that
+//! no successor had taken anything up to `s`; all that lies before the batch was sent before `s`. So what was missing at `s` is missing.
+//!
 //! # Invariant
 //!
 //! While a producer has an entry, nothing of that producer id and epoch with a later sequence is appended by its request
@@ -23,7 +32,7 @@
 //! metadata that the client has seen is not here yet. [`EarlyRefusals`] keeps those until the replica comes, which takes them over before it
 //! leads.
 //!
-//! Lock: the map's own, held for a look-up and, inside it, the log's; `any` lets the usual append, with nobody refused, pass
+//! Locks: each map its own, held for a look-up and, inside it, the log's; `any` lets the usual append, with nobody refused, pass
 //! without it. A batch of one producer comes on one connection, whose appends are in order: an entry is there before the
 //! next batch asks.
 
@@ -35,10 +44,11 @@ use parking_lot::Mutex;
 use rookery_protocol::batch::RecordBatchHeader;
 use rookery_protocol::codec::SmolStr;
 use rookery_protocol::topics::is_legal_topic_name;
-use rookery_raft::ids::TopicId;
+use rookery_raft::ids::{LeaderEpoch, TopicId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Batches remembered that came before their replica; beyond, the oldest is forgotten.
 const EARLY_MAX: usize = 1000;
@@ -71,6 +81,8 @@ impl ProducerBatch {
 pub struct RefusedProducers {
     any: AtomicBool,
     by_id: Mutex<BTreeMap<i64, Refused>>,
+    /// Gaps that were not told, by producer id: of which batch, in which leader epoch, since when.
+    doubts: Mutex<BTreeMap<i64, (ProducerBatch, LeaderEpoch, Duration)>>,
 }
 
 #[derive(Debug)]
@@ -107,6 +119,32 @@ impl RefusedProducers {
         by_id.remove(&batch.producer_id);
         self.any.store(!by_id.is_empty(), Ordering::Release);
         None
+    }
+
+    /// The log of a leader of this epoch misses what comes before a batch. Whether that is so for everybody: `is_confirmed(since)`, that
+    /// this leader has been confirmed since the batch came first.
+    pub fn is_certain(
+        &self,
+        batch: ProducerBatch,
+        leader_epoch: LeaderEpoch,
+        now: Duration,
+        is_confirmed: impl Fn(Duration) -> bool,
+    ) -> bool {
+        if is_confirmed(now) || planted!(TrustOwnGap) {
+            return true;
+        }
+        let mut doubts = self.doubts.lock();
+        let known = doubts.get(&batch.producer_id).filter(|(of, epoch, _)| (*of, *epoch) == (batch, leader_epoch));
+        let since = known.map_or(now, |(.., since)| *since);
+        if is_confirmed(since) {
+            doubts.remove(&batch.producer_id);
+            return true;
+        }
+        doubts.insert(batch.producer_id, (batch, leader_epoch, since));
+        if doubts.len() > PRODUCERS_MAX {
+            doubts.pop_first();
+        }
+        false
     }
 
     /// A batch was not appended, or its leader can no longer tell what becomes of it.

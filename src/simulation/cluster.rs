@@ -55,8 +55,6 @@ struct Producer {
     value: u64,
     /// How often it was answered.
     acks: u64,
-    /// The newest one that took something.
-    leader_epoch: LeaderEpoch,
     state: ProducerState,
 }
 
@@ -180,8 +178,8 @@ impl World {
         for at in 0..PRODUCERS {
             let (id, partition) = (at as i64, at as i32 % PARTITIONS);
             let state = ProducerState::Idle { not_before: 0 };
-            let (value, leader_epoch) = (at as u64, LeaderEpoch::NONE);
-            world.producers.push(Producer { id, partition, sequence: 0, value, acks: 0, leader_epoch, state });
+            let value = at as u64;
+            world.producers.push(Producer { id, partition, sequence: 0, value, acks: 0, state });
         }
         world
     }

@@ -299,7 +299,8 @@ fn an_offline_directory_keeps_its_place_and_leads_again_when_it_is_back() {
     let epoch = cluster.epochs[&NodeId(1)];
     let mut update = |state, reopened: Vec<DirectoryId>| {
         let directories = vec![Directory { id: directory(1, 0), state }];
-        let request = UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened, lost: vec![], renewed: vec![] };
+        let request =
+            UpdateDirectoriesRequest { id: NodeId(1), epoch, directories, reopened, lost: vec![], renewed: vec![] };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
         cluster.partition(id)
     };
@@ -319,7 +320,14 @@ fn a_replica_that_gave_its_log_up_is_lost_and_its_partition_gets_a_new_epoch() {
         let directories = vec![Directory { id: directory(broker, 0), state: DirectoryState::Online }];
         let epoch = cluster.epochs[&NodeId(broker)];
         let lost = lost.to_vec();
-        let request = UpdateDirectoriesRequest { id: NodeId(broker), epoch, directories, reopened: vec![], lost, renewed: vec![] };
+        let request = UpdateDirectoriesRequest {
+            id: NodeId(broker),
+            epoch,
+            directories,
+            reopened: vec![],
+            lost,
+            renewed: vec![],
+        };
         cluster.ask(ControllerRequest::UpdateDirectories(request)).expect("updated");
         (cluster.partition(ids[0]), cluster.partition(ids[1]))
     };

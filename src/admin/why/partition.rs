@@ -74,7 +74,9 @@ impl Asked<'_> {
         }
         let directory = self.p.directory_of(replica).unwrap_or(DirectoryId::NONE);
         if directory == DirectoryId::LOST {
-            return Some(format!("broker {replica} has given up its log, which is damaged: it begins another once others lead"));
+            return Some(format!(
+                "broker {replica} has given up its log, which is damaged: it begins another once others lead"
+            ));
         }
         (!broker.can_host(directory))
             .then(|| format!("broker {replica} no longer has the data directory {directory} the replica was in"))

@@ -333,9 +333,7 @@ impl ReplicaManager {
                     news.lost.push(*id);
                 }
                 // One that is out already, and led by another, is about to be replaced.
-                Some(since) if !is_marked && !(registration.has_leader() && self.is_out(registration, since)) => {
-                    news.lost.push(*id);
-                }
+                Some(since) if !is_marked && !self.is_replaceable(registration, since) => news.lost.push(*id),
                 None if is_marked => news.renewed.push(*id),
                 _ => {}
             }
@@ -343,11 +341,11 @@ impl ReplicaManager {
         news
     }
 
-    /// Whether nobody counts on what this replica has said up to an epoch.
-    fn is_out(&self, registration: &PartitionRegistration, since: LeaderEpoch) -> bool {
+    /// Whether another leads, and nobody counts on what this replica has said up to an epoch.
+    fn is_replaceable(&self, registration: &PartitionRegistration, since: LeaderEpoch) -> bool {
         let me = self.config.node;
         let counts = registration.isr.contains(&me) || registration.elr.contains(&me) || registration.leader == me;
-        registration.leader_epoch > since && !counts
+        registration.has_leader() && registration.leader_epoch > since && !counts
     }
 
     /// Empty logs instead of those that were given up, where others have what they held.
@@ -361,7 +359,7 @@ impl ReplicaManager {
             let (Some(since), Some(registration)) = (partition.given_up(), image.partition(*id)) else { continue };
             // It may still be in a session, and tell its position there.
             self.unfollow(*id, None);
-            if !self.is_out(registration, since) || !registration.has_leader() {
+            if !self.is_replaceable(registration, since) {
                 continue;
             }
             let directory = self.directory.load_full();

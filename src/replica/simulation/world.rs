@@ -1,6 +1,7 @@
 //! The cluster under simulation: what can happen next, chosen by the seed.
 
 use super::controller::{Controller, MIN_INSYNC, directory};
+use crate::replica::AppendOutcome;
 use crate::replica::error::ReplicaError;
 use crate::replica::fetcher::{FetchEvent, Fetcher, FetcherConfig};
 use crate::replica::leader::IsrProposal;
@@ -309,6 +310,7 @@ pub(super) struct Lone {
     pub partition: Arc<Partition>,
     pub service: ReplicaService,
     context: Arc<ReplicaContext>,
+    clock: Arc<SimClock>,
 }
 
 impl Lone {
@@ -318,13 +320,29 @@ impl Lone {
         let store = MemoryStore::new(DirectoryId::NONE, ClusterId::NONE, Arc::new(move || store_clock.now()));
         let (partition, context, _, service) = open(id, &store, BrokerEpoch(i64::from(id.0)), &clock);
         store.commit();
-        Self { store, partition, service, context }
+        Self { store, partition, service, context, clock }
+    }
+
+    /// Milliseconds pass; the time then.
+    pub fn pass(&self, millis: u64) -> Duration {
+        self.clock.0.fetch_add(millis, Ordering::Relaxed);
+        self.clock.now()
+    }
+
+    /// The controller has answered the heartbeat that was sent then.
+    pub fn confirm(&self, sent: Duration) {
+        self.context.heartbeat_answered(sent);
+    }
+
+    /// A client's batch comes, acks=all.
+    pub fn try_append(&self, records: Bytes) -> Result<AppendOutcome, ReplicaError> {
+        self.partition.append_as_leader(records, by_client())
     }
 
     /// Appends a client's batch, acks=all; returns its last offset.
     pub fn append(&self, records: Bytes) -> i64 {
-        self.context.heartbeat_answered(self.context.clock.now());
-        self.partition.append_as_leader(records, by_client()).expect("it leads").info.last_offset
+        self.confirm(self.clock.now());
+        self.try_append(records).expect("it leads").info.last_offset
     }
 }
 

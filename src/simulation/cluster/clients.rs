@@ -66,8 +66,6 @@ impl World {
         let (_, leader_epoch) = partition.role();
         let outcome = match process.within(|| partition.append_as_leader(records, how)) {
             Ok(outcome) => outcome,
-            // One that leads no more, and does not know it, may miss what others have taken since.
-            Err(_) if leader_epoch < producer.leader_epoch => return Ok(()),
             Err(refusal) => {
                 // What it was told is in the log may be gone: it begins anew, as clients do.
                 if matches!(refusal, ReplicaError::Append(AppendError::OutOfOrderSequence { .. }))
@@ -83,7 +81,6 @@ impl World {
         };
         let AckWait::Committed(wait) = outcome.wait else { unreachable!("acks=all waits for the high watermark") };
         let (life, offset) = (life_of(process), outcome.info.last_offset);
-        producer.leader_epoch = producer.leader_epoch.max(leader_epoch);
         producer.state =
             ProducerState::Waiting { at: to, life, epoch: leader_epoch, offset, wait, until: self.now + patience };
         let epoch = process.identity.current().broker_epoch;

@@ -97,8 +97,9 @@ impl World {
 
     pub(super) fn ask_for_min_insync(&mut self) {
         self.seen.add("min_insync_changes");
-        // An ELR that is no longer true is cleared; where the ISR has just lost its disk, and nobody knows it yet, nothing would be left.
-        let least = if self.machines.iter().any(|machine| machine.lost) { MIN_INSYNC } else { 1 };
+        // An ELR that is no longer true is cleared; where the ISR has just lost its disk, or will give its rotten log up, nothing would be left.
+        let in_danger = self.machines.iter().any(|machine| machine.lost) || !self.rotten.is_empty();
+        let least = if in_danger { MIN_INSYNC } else { 1 };
         self.wishes.min_insync = self.rng.random_range(least..=NODES as usize);
         self.wishes.least_insync = self.wishes.least_insync.min(self.wishes.min_insync);
     }

@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::figures::{Figure, Figures, Goal, Unit};
 use crate::history::{Clock, Header, History, Journal, Op, Time, load_lines, path};
 use crate::lab::{Lab, Stop};
+use crate::reader::Whole;
 use crate::run::{Place, create_topic};
 use crate::workload::{Client, Goal as Target, Library, Plan, Role};
 use crate::{reader, report};
@@ -93,11 +94,22 @@ impl Bench {
         Ok(History { by: vec![(client.to_owned(), lines)], ..Default::default() })
     }
 
+    /// A whole partition. Its leader may change meanwhile: leaderships go back to where they were meant to be.
+    pub fn whole(&self, brokers: &[i32], target: &Target, p: i32) -> Result<Whole> {
+        let end = Instant::now() + READ_MAX;
+        loop {
+            match reader::whole(brokers, &target.topic, p) {
+                Err(_) if Instant::now() < end => self.stop.sleep(Duration::from_millis(200))?,
+                read => return read,
+            }
+        }
+    }
+
     /// How many acknowledged records are not there.
     pub fn lost(&self, cluster: &dyn Cluster, target: &Target, facts: &Facts<'_>) -> Result<usize> {
         let mut lost = 0;
         for p in 0..target.partitions {
-            let whole = reader::whole(&cluster.brokers(), &target.topic, p)?;
+            let whole = self.whole(&cluster.brokers(), target, p)?;
             let there: HashSet<i64> = whole.rows.iter().map(|(_, v)| *v).collect();
             let gone = facts.acks.iter().filter(|a| a.p == p && !there.contains(&a.v)).count();
             if gone > 0 {
@@ -176,5 +188,7 @@ pub fn milliseconds(time: Time) -> f64 {
     time as f64 / 1e6
 }
 
+/// So long a partition may have no leader, or another than it was said, after everything is well.
+const READ_MAX: Duration = Duration::from_secs(10);
 /// What a producer has in hand may take as long as its own limit.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(150);

@@ -11,9 +11,10 @@ use crate::history::{Clock, History, Line, Op};
 use crate::hogs::{Condition, DiskProbe, Harsh};
 use crate::lab::Stop;
 use crate::nodes::{EventView, Nodes, Role as NodeRole};
+use crate::reader::Whole;
 use crate::run::{NODES, Place};
 use crate::workload::{Client, Library, Role};
-use crate::{checkers, reader, report};
+use crate::{checkers, report};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::collections::BTreeMap;
@@ -165,7 +166,7 @@ fn stretch(
     }
     bench.keep(&of, "terms of the quorum", Unit::Count, Goal::none(), vec![seen.terms(nodes)? as f64])?;
     for p in 0..target.partitions {
-        let reader::Whole { leader, epoch, rows, batches } = reader::whole(&nodes.brokers(), &target.topic, p)?;
+        let Whole { leader, epoch, rows, batches } = bench.whole(&nodes.brokers(), &target, p)?;
         let read = Line { t: Clock::now(), op: Op::Read { pass: 0, p, leader, epoch, rows, batches } };
         history.by.push(("reader".to_owned(), vec![read]));
     }

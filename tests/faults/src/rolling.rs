@@ -15,9 +15,10 @@ use crate::history::{Clock, History, Op, Time};
 use crate::lab::Stop;
 use crate::nodes::{Nodes, Role as NodeRole};
 use crate::probe::Writers;
+use crate::reader::Whole;
 use crate::run::{NODES, Place, seconds};
 use crate::workload::{Client, Goal as Target, Library, Role};
-use crate::{checkers, reader, report};
+use crate::{checkers, report};
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::process::ExitCode;
@@ -173,7 +174,7 @@ fn judge(
         bench.keep(&of, &format!("notices, {name}"), Unit::Count, None, vec![notices as f64])?;
     }
     for p in 0..target.partitions {
-        let reader::Whole { leader, epoch, rows, batches } = reader::whole(&brokers, &target.topic, p)?;
+        let Whole { leader, epoch, rows, batches } = bench.whole(&brokers, target, p)?;
         bench.journal.write(Op::Read { pass: 0, p, leader, epoch, rows: rows.clone(), batches: batches.clone() })?;
         let read = crate::history::Line { t: Clock::now(), op: Op::Read { pass: 0, p, leader, epoch, rows, batches } };
         history.by.push(("reader".to_owned(), vec![read]));

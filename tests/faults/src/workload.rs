@@ -116,6 +116,8 @@ pub struct Client {
     /// As it was planned.
     pub plan: Plan,
     process: Child,
+    /// Where its files are.
+    run: PathBuf,
 }
 
 impl Plan {
@@ -148,7 +150,7 @@ impl Plan {
         command.args(["--rate", &self.rate.to_string(), "--group", &self.group, "--out"]).arg(&out);
         command.stdin(Stdio::piped()).stdout(errors.try_clone()?).stderr(errors).process_group(0);
         let process = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
-        Ok(Client { plan: self.clone(), process })
+        Ok(Client { plan: self.clone(), process, run: run.to_owned() })
     }
 }
 
@@ -195,9 +197,28 @@ impl Client {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("{} has not ended after {} s", self.plan.name, patience.as_secs());
+                let stacks = self.keep_stacks();
+                bail!("{} has not ended after {} s: {stacks}", self.plan.name, patience.as_secs());
             }
             stop.sleep(Duration::from_millis(20))?;
+        }
+    }
+}
+
+impl Client {
+    /// Where its threads are, in a file: a library that is deadlocked tells nothing else of itself. Where that is said.
+    fn keep_stacks(&self) -> String {
+        let path = self.run.join(format!("{}.stacks", self.plan.name));
+        let pid = self.process.id().to_string();
+        let written = File::create(&path).and_then(|file| {
+            let mut gdb = Command::new("gdb");
+            gdb.args(["-batch", "-ex", "thread apply all backtrace", "-p", &pid]);
+            gdb.stdin(Stdio::null()).stdout(file).stderr(Stdio::null()).status()
+        });
+        match written {
+            Ok(status) if status.success() => format!("its threads are in {}", path.display()),
+            Ok(status) => format!("gdb ended with {status}"),
+            Err(error) => format!("no gdb to look at its threads: {error}"),
         }
     }
 }
