@@ -157,6 +157,8 @@ struct Run<Rt: AsyncRuntime> {
     /// The last term in which this node, its leader, has asked another one to take over.
     handed_over: watch::Sender<Option<u64>>,
     stand_in: Mutex<Option<StandIn<Rt>>>,
+    /// The last term in which it was told that this voter stands in: behind a cut it tries again and again.
+    stood_in: AtomicU64,
 }
 
 /// Who stands for election in the place of a dead leader, and when; perhaps over.
@@ -362,9 +364,12 @@ impl<Rt: AsyncRuntime> MetadataQuorum<Rt> {
             let leadership = this.inner.surroundings.leadership.borrow().clone();
             let silent = this.leader_heard().is_some_and(|(id, at)| id == leader && at.elapsed() > lease);
             if silent && leadership.term == term {
-                tracing::info!(leader = leader.0, term, "the leader is silent: standing for election");
+                let run = this.run();
+                if run.stood_in.swap(term, Ordering::Relaxed) != term {
+                    tracing::info!(leader = leader.0, term, "the leader is silent: standing for election");
+                }
                 // A Raft that has ended says why itself.
-                let _ = this.run().service.raft.trigger().elect(true).await;
+                let _ = run.service.raft.trigger().elect(true).await;
             }
             Ok(())
         };
@@ -625,7 +630,16 @@ impl<Rt: AsyncRuntime> Run<Rt> {
             Rt::spawn(supervise("controller", controller_task.run().map(Ok), leadership)),
         ];
         let service = Service::new(peers, raft, log, held, formation, image);
-        Ok(Self { service, submissions, disk, stop, tasks: Mutex::new(tasks), handed_over, stand_in: Mutex::new(None) })
+        Ok(Self {
+            service,
+            submissions,
+            disk,
+            stop,
+            tasks: Mutex::new(tasks),
+            handed_over,
+            stand_in: Mutex::new(None),
+            stood_in: AtomicU64::new(0),
+        })
     }
 }
 
