@@ -169,8 +169,7 @@ impl ReplicaContext {
     }
 
     pub(super) fn stands(&self, term: &LeaderState, now: Duration) -> bool {
-        let confirmations = self.confirmations.lock();
-        term.has_standing(confirmations.heartbeat, &confirmations.fetches, now, self.config.lease)
+        self.is_confirmed(term, now.saturating_sub(self.config.lease), now)
     }
 
     /// Whether it led at `since`, as somebody has said since.

@@ -559,12 +559,7 @@ impl ClusterControl {
 
     /// Replicas of a broker have given up their logs. Also where that changes no set.
     fn lose_replicas(&self, image: &MetadataImage, broker: NodeId, lost: &[TopicIdPartition]) -> Vec<MetadataRecord> {
-        let lost: BTreeSet<TopicIdPartition> = lost.iter().copied().collect();
-        self.change_identified(
-            image,
-            |id, partition| lost.contains(&id) && partition.replicas.contains(&broker),
-            |_, builder| Some(builder.given_up(broker)),
-        )
+        self.change_listed(image, broker, lost, |_, builder| Some(builder.given_up(broker)))
     }
 
     /// Replicas that had given up their logs have begun others.
@@ -575,12 +570,27 @@ impl ClusterControl {
         renewed: &[TopicIdPartition],
         home: DirectoryId,
     ) -> Vec<MetadataRecord> {
-        let renewed: BTreeSet<TopicIdPartition> = renewed.iter().copied().collect();
-        self.change_identified(
-            image,
-            |id, partition| renewed.contains(&id) && partition.directory_of(broker) == Some(DirectoryId::LOST),
-            |_, builder| Some(builder.directory(broker, home)),
-        )
+        self.change_listed(image, broker, renewed, |partition, builder| {
+            let is_lost = partition.directory_of(broker) == Some(DirectoryId::LOST);
+            is_lost.then(|| builder.directory(broker, home))
+        })
+    }
+
+    /// Changes those of the listed partitions that the broker has a replica of. Mostly there are none, which costs nothing.
+    fn change_listed<'i>(
+        &self,
+        image: &'i MetadataImage,
+        broker: NodeId,
+        listed: &[TopicIdPartition],
+        change: impl Fn(&'i PartitionRegistration, PartitionChangeBuilder<'i>) -> Option<PartitionChangeBuilder<'i>>,
+    ) -> Vec<MetadataRecord> {
+        if listed.is_empty() {
+            return Vec::new();
+        }
+        let listed: BTreeSet<TopicIdPartition> = listed.iter().copied().collect();
+        let is_listed =
+            |id, partition: &PartitionRegistration| listed.contains(&id) && partition.replicas.contains(&broker);
+        self.change_identified(image, is_listed, change)
     }
 
     /// Changes every partition the broker has a replica of, as `change` says; `None` leaves one alone.

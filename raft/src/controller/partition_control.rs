@@ -2,7 +2,7 @@
 //! [`super::topic_control`]).
 
 use super::cluster_control::{ClusterControl, automatic_election};
-use super::partition_change_builder::PartitionChangeBuilder;
+use super::partition_change_builder::{BuiltChange, PartitionChangeBuilder};
 use super::{
     AlterPartitionRequest, Answer, Batch, ControllerError, ControllerResponse, ElectLeadersRequest, ElectedLeader,
     Election, ElectionRequest, IsrChange, Suitability,
@@ -62,14 +62,23 @@ impl PartitionControl<'_> {
         partition: &PartitionRegistration,
         builder: PartitionChangeBuilder<'_>,
     ) -> Option<MetadataRecord> {
-        let built = builder.build(|replica, directory| {
-            self.cluster.suitability_in(image, directory, replica, partition.leader == replica)
-        })?;
+        let built = self.decide(image, partition, builder)?;
         if built.unclean {
             let leader = built.change.leader.unwrap_or(partition.leader);
             tracing::warn!(partition = %id, leader = leader.0, "UNCLEAN leader election: committed records may be lost");
         }
         Some(MetadataRecord::PartitionChange(built.change))
+    }
+
+    fn decide(
+        &self,
+        image: &MetadataImage,
+        partition: &PartitionRegistration,
+        builder: PartitionChangeBuilder<'_>,
+    ) -> Option<BuiltChange> {
+        builder.build(|replica, directory| {
+            self.cluster.suitability_in(image, directory, replica, partition.leader == replica)
+        })
     }
 
     // ---- ISR ----
@@ -218,9 +227,7 @@ impl PartitionControl<'_> {
         }
         let id = TopicIdPartition { topic_id: topic.id, partition: name.partition };
         let builder = self.builder(id, partition, &TopicRules::of(image, &topic.name)).election(election);
-        let built = builder.build(|replica, directory| {
-            self.cluster.suitability_in(image, directory, replica, partition.leader == replica)
-        });
+        let built = self.decide(image, partition, builder);
         let elected = built.as_ref().and_then(|built| built.change.leader).filter(|leader| *leader != NodeId::NONE);
         match (elected, built) {
             (Some(leader), Some(built)) if election != Election::Preferred || partition.replicas[0] == leader => {

@@ -203,10 +203,8 @@ impl Client {
             stop.sleep(Duration::from_millis(20))?;
         }
     }
-}
 
-impl Client {
-    /// Where its threads are, in a file: a library that is deadlocked tells nothing else of itself. Where that is said.
+    /// Writes down where its threads are: a library that is deadlocked tells nothing else of itself. Says where that is.
     fn keep_stacks(&self) -> String {
         let path = self.run.join(format!("{}.stacks", self.plan.name));
         let pid = self.process.id().to_string();
