@@ -16,19 +16,18 @@ pub fn header_of(batch: &Bytes) -> Result<RecordBatchHeader, StorageError> {
     RecordBatchHeader::parse(batch).map_err(|error| StorageError::corrupt(error.to_string()))
 }
 
-/// A copy of the batch as a leader stores it: base offset and leader epoch set, and the time of the append if the topic wants
-/// it. Always a copy, also of the last slice of a frame that could be patched in place: what the tail keeps must not pin a
-/// frame whose size nobody knows.
+/// The batch as a leader stores it: base offset and leader epoch set, and the time of the append if the topic wants it. In place,
+/// if the bytes are nobody else's.
 pub fn stamped(
-    batch: &Bytes,
+    batch: Bytes,
     base_offset: i64,
     leader_epoch: i32,
     log_append_time: Option<i64>,
 ) -> Result<Bytes, BatchError> {
-    let copy = RecordBatch::parse(Bytes::copy_from_slice(batch))?.assign_offsets(base_offset, leader_epoch);
+    let batch = RecordBatch::parse(batch)?.assign_offsets(base_offset, leader_epoch);
     Ok(match log_append_time {
-        Some(now_ms) => copy.assign_append_time(now_ms),
-        None => copy,
+        Some(now_ms) => batch.assign_append_time(now_ms),
+        None => batch,
     }
     .into_bytes())
 }
@@ -101,10 +100,10 @@ mod tests {
     #[test]
     fn stamping_keeps_the_crc_and_log_append_time_renews_it() {
         let sent = TestBatch { records: 3, ..Default::default() }.build();
-        let plain = checked(&stamped(&sent, 40, 7, None).unwrap()).unwrap();
+        let plain = checked(&stamped(sent.clone(), 40, 7, None).unwrap()).unwrap();
         assert_eq!((plain.base_offset, plain.last_offset(), plain.partition_leader_epoch), (40, 42, 7));
         assert_eq!(plain.crc, RecordBatchHeader::parse(&sent).unwrap().crc);
-        let timed = checked(&stamped(&sent, 40, 7, Some(99)).unwrap()).unwrap();
+        let timed = checked(&stamped(sent.clone(), 40, 7, Some(99)).unwrap()).unwrap();
         assert!(timed.timestamp_type() == TimestampType::LogAppendTime);
         assert_eq!(timed.max_timestamp, 99);
     }

@@ -229,7 +229,7 @@ impl Run<'_> {
                 TestBatch { records: *count, producer, payload, timestamp: *timestamp, ..TestBatch::default() }.build();
             records.extend_from_slice(&sent);
             let base_offset = self.model.log_end;
-            let stored = stamped(&sent, base_offset, self.epoch, None).unwrap();
+            let stored = stamped(sent, base_offset, self.epoch, None).unwrap();
             let header = checked(&stored).unwrap();
             producers.replay(&header, 0);
             self.model.log_end = header.last_offset() + 1;

@@ -1,11 +1,12 @@
 //! Recent batches of every log, under one byte budget.
 //!
 //! Each log has a [`Tail`]: its newest batches without a gap up to the queued end. A batch that is not synced yet is
-//! always there (it is nowhere else to be read); a synced one leaves when the budget of the whole node asks for it,
-//! oldest first over all logs.
+//! always there (it is nowhere else to be read). Once it is synced, it depends on who would read it:
 //!
-//! Batches are exact copies, never slices of a network frame, so the budget counts what memory holds: a kept slice of
-//! a few hundred bytes would pin a frame of megabytes.
+//! | appended | bytes | leaves the tail |
+//! |---|---|---|
+//! | as leader | an exact copy, so that the budget counts what memory holds: a kept slice of a few hundred bytes would pin a frame of megabytes | when the budget of the whole node asks for it, oldest first over all logs |
+//! | as follower | a slice of the leader's answer | at once, with everything before it: consumers read from the leader. Not charged: the commit queue bounds what is not synced |
 //!
 //! Locks: a log's tail belongs to the log's own lock. [`TailCache`] has one lock of its own around its queue of
 //! evictions; it is taken with no log's lock held, and takes a log's lock inside. Never the other way round.

@@ -55,9 +55,11 @@ type LogBatch = (RecordBatchHeader, Bytes);
 
 impl PartitionLog {
     /// Assigns offsets to one or more whole batches and queues them. Header and CRC of each are checked here; callers need
-    /// not. The bytes are copied, so that a kept batch never pins the frame it came in.
+    /// not. The bytes are copied, so that what the tail keeps for readers never pins a frame whose size nobody knows.
     pub fn append_as_leader(self: &Arc<Self>, records: Bytes, how: LeaderAppend) -> Result<AppendInfo, AppendError> {
-        let sent = split_batches(&records, false)?;
+        let mut sent = split_batches(&records, false)?;
+        // Before the lock, which the commit thread needs.
+        sent.iter_mut().for_each(|(_, bytes)| *bytes = Bytes::copy_from_slice(bytes));
         let log_append_time = (how.timestamp_type == TimestampType::LogAppendTime).then_some(how.now_ms);
         let mut state = self.state.lock();
         state.check_online()?;
@@ -89,19 +91,21 @@ impl PartitionLog {
                 .and_then(|records| offset.checked_add(records))
                 .ok_or_else(|| AppendError::InvalidBatch("the log's offsets are used up".into()))?;
             producers.add(&header, how.now_ms);
-            let stamped = stamped(&bytes, header.base_offset, how.leader_epoch.0, log_append_time);
+            let stamped = stamped(bytes, header.base_offset, how.leader_epoch.0, log_append_time);
             batches.push((header, stamped.map_err(corrupt)?));
         }
         let info = info(first_offset, offset - 1, false);
         let changed = producers.finish();
         let bytes = self.queue_batches(&mut state, batches, changed, how.now_ms)?;
         drop(state);
-        self.charge_tail(info.last_offset, bytes);
+        let log: Weak<dyn EvictTail> = Arc::<Self>::downgrade(self);
+        self.config.tail_cache.charge(log, info.last_offset, bytes as usize);
         Ok(info)
     }
 
     /// Queues one or more whole batches fetched from the leader; a partial last one is ignored. They must begin at the
-    /// log's end or above it (a gap is what compaction left on the leader), and epochs must not go back.
+    /// log's end or above it (a gap is what compaction left on the leader), and epochs must not go back. The bytes are not copied:
+    /// nobody reads them here, and what holds them lets go as soon as they are on disk.
     pub fn append_as_follower(self: &Arc<Self>, records: Bytes, now_ms: i64) -> Result<AppendInfo, AppendError> {
         let fetched = split_batches(&records, true)?;
         let mut state = self.state.lock();
@@ -133,10 +137,8 @@ impl PartitionLog {
             duplicate: false,
         };
         let changed = producers.finish();
-        let copies = fetched.into_iter().map(|(header, bytes)| (header, Bytes::copy_from_slice(&bytes))).collect();
-        let bytes = self.queue_batches(&mut state, copies, changed, now_ms)?;
-        drop(state);
-        self.charge_tail(info.last_offset, bytes);
+        self.queue_batches(&mut state, fetched, changed, now_ms)?;
+        state.in_flight.back_mut().expect("just queued").is_fetched = true;
         Ok(info)
     }
 
@@ -184,12 +186,6 @@ impl PartitionLog {
             state.tail.push(TailBatch { base_offset, last_offset, batch });
         }
         Ok(bytes)
-    }
-
-    fn charge_tail(self: &Arc<Self>, last_offset: i64, bytes: u64) {
-        let this: Weak<Self> = Arc::downgrade(self);
-        let log: Weak<dyn EvictTail> = this;
-        self.config.tail_cache.charge(log, last_offset, bytes as usize);
     }
 }
 

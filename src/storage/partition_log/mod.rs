@@ -94,6 +94,8 @@ struct InFlight {
     truncates_to: Option<i64>,
     /// The damaged batch that it mends, if it does.
     mends: Option<i64>,
+    /// Its batches came from the leader, and leave the tail once they are on disk.
+    is_fetched: bool,
 }
 
 /// Everything that changes. Guarded by the log's lock.
@@ -340,7 +342,7 @@ impl PartitionLog {
         let write = StoreWrite { partition: self.id, ops };
         self.store.submit(self.generation, write, self.clone(), ticket)?;
         state.next_ticket += 1;
-        state.in_flight.push_back(InFlight { ticket, synced_end, truncates_to, mends: None });
+        state.in_flight.push_back(InFlight { ticket, synced_end, truncates_to, mends: None, is_fetched: false });
         Ok(())
     }
 
@@ -362,6 +364,9 @@ impl PartitionLog {
             return Settled { waiters: Vec::new(), moved: None };
         };
         state.synced_end = synced_end;
+        if write.is_fetched {
+            state.tail.evict(synced_end - 1, synced_end);
+        }
         let later = state.waiters.split_off(&(synced_end + 1, 0));
         let due = std::mem::replace(&mut state.waiters, later);
         Settled { waiters: due.into_values().map(|w| (w, Ok(()))).collect(), moved: Some(state.offsets()) }
