@@ -1,6 +1,6 @@
 # Rookery's front door. Each target is one line into scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-latency faults-rolling faults-calm faults-campaign faults-table faults-check verify fix bench clean
+.PHONY: help root setup build cluster cluster-stop cluster-status cluster-logs cluster-clean test sim test-clients faults faults-gaps faults-latency faults-rolling faults-calm faults-campaign faults-table faults-check verify fix bench soak clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -49,5 +49,7 @@ fix: setup ## Format, and apply what clippy can mend
 	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && cargo fmt --all
 bench: build ## Measure, beside Apache Kafka where there is one, and write a report (PEER_CLUSTER= RUNS= SUITES=)
 	@scripts/bench
+soak: build ## A steady load at half of the maximum for an hour, and whether memory, disk and latency stay flat (SECONDS= RETENTION=)
+	@SECONDS="$(or $(SECONDS),3600)" scripts/soak
 clean: ## Delete build results; the cached RocksDB stays
 	@cargo clean

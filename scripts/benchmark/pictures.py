@@ -59,6 +59,12 @@ def draw(plot, curves):
     return plot.svg()
 
 
+def stacked(panels):
+    """Several pictures below each other, as one."""
+    moved = [panel.replace("<svg ", f"<svg y='{n * HEIGHT}' ", 1) for n, panel in enumerate(panels)]
+    return "\n".join([f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{HEIGHT * len(panels)}'>", *moved, "</svg>", ""])
+
+
 def latency_curves(title, curves):
     """Points of curves are (percentile, ms). The x scale is by nines, so that the tail has room; the y scale is logarithmic."""
     nines_max = 5
