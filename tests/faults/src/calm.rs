@@ -49,11 +49,12 @@ pub struct CalmArguments {
     place: Place,
 }
 
-/// What is counted: a name, the kinds of events, whether there may be any.
+/// What is counted: a name, the kinds of events, whether there may be any. Another controller is another term of the quorum, which is
+/// counted apart; one whom nobody answers for a while, since the disk stands still under all of them, takes its own office up again.
 const COUNTED: [(&str, &[&str], bool); 5] = [
     ("fences", &["broker_fenced"], false),
     ("leader changes", &["leader_elected", "leader_lost", "unclean_leader", "leader_renewed"], false),
-    ("controller changes", &["controller_activated"], false),
+    ("offices of controllers taken up", &["controller_activated"], true),
     ("ISR shrinks", &["isr_shrunk"], true),
     ("suspicions", &["suspected_by_gossip", "silent", "connection_closed"], true),
 ];
