@@ -79,6 +79,8 @@ mod switch {
         IgnoreLease,
         /// A damaged batch is mended with one of another leader epoch.
         RepairFromAnotherEpoch,
+        /// A store that was opened anew without some of its synced data goes on under the same broker epoch.
+        LossyReopenKeepsEpoch,
         /// Metadata from before this life is acted on.
         ActOnEarlierLifesMetadata,
     }

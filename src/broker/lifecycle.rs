@@ -13,7 +13,8 @@
 //! heartbeat and tells operators, and it confirms that this broker may speak as a leader, but only once the image here holds all that
 //! the controller's held when it answered ([`Confirmations`]): a broker that does not hear of the log any more does not know whether it leads,
 //! however well its heartbeats are answered. An epoch that the controller no longer knows means that this broker was registered anew
-//! or forgotten: it registers again, and the new registration gives every partition it leads a new leader epoch.
+//! or forgotten: it registers again, and the new registration gives every partition it leads a new leader epoch. So it does when its store was
+//! opened anew and synced data is missing: what leaders have heard of its logs holds no more, and is refused for its old epoch.
 //!
 //! A registration that is refused for what this process *is* (its cluster, its version, its directories, a node id that another live
 //! process holds) ends the process: trying on would not change it. The process before this one may seem alive for a session time-out,
@@ -21,6 +22,7 @@
 
 use super::{ChannelError, ControllerChannel, Metadata};
 use crate::peer::{Lane, LocalIdentity};
+use futures_util::future::BoxFuture;
 use rookery_raft::controller::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, ControllerError, ControllerRequest, ControllerResponse, DiskSpace,
     RegisterBrokerRequest,
@@ -113,6 +115,8 @@ pub trait BrokerHooks: Send + Sync + 'static {
     fn directories(&self) -> Vec<Directory>;
     /// The controller took the registration: this is the epoch, and what was reported is in the log.
     fn registered(&self, epoch: BrokerEpoch, reported: &[Directory]);
+    /// Ends when what this broker has said under its epoch is void: it needs another one.
+    fn is_void(&self) -> BoxFuture<'_, ()>;
     /// The controller confirmed the heartbeat that was **sent** at this moment, and what it knew then is known here.
     fn confirmed(&self, sent: Instant);
 }
@@ -333,6 +337,10 @@ impl Lifecycle {
         loop {
             tokio::select! {
                 biased;
+                () = self.hooks.is_void(), if leave_by.is_none() => {
+                    tracing::warn!(epoch = registration.epoch.0, "what was said under this broker's epoch is void; registering again");
+                    return false;
+                }
                 _ = beat.tick() => {}
                 () = stop.cancelled(), if leave_by.is_none() => {
                     leave_by = Some(Instant::now() + self.config.leave_max);

@@ -694,6 +694,11 @@ impl ReplicaManager {
         unfinished.garbage |= deleted;
     }
 
+    /// Whether the newest image that was acted on holds the registration that this process knows as its own.
+    pub fn knows_its_life(&self) -> bool {
+        self.holds_this_life(&self.image.load())
+    }
+
     /// Whether an image holds the registration that this process knows as its own.
     fn holds_this_life(&self, image: &MetadataImage) -> bool {
         if planted!(ActOnEarlierLifesMetadata) {

@@ -411,6 +411,7 @@ impl Node {
             reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
+            images: self.metadata.images(),
             space: self.space.clone(),
         };
         tracker.spawn(vital.task("the store keeper", keeper.run(stop.clone())));

@@ -14,16 +14,23 @@
 //! that the failed sync left in memory only. The controller hears that the directory is back, and that it was reopened: it gives every
 //! partition that this broker leads by its books a new leader epoch (invariant 5).
 //!
-//! Beside that the controller is told of logs that the replicas have given up, as often as they say so, until it is in the metadata.
+//! An open that finds synced data missing is to everybody else a start of another broker: the replicas get its logs only when the loss is in the
+//! metadata log, with a new broker epoch, and the image here holds that. Until then this broker neither follows nor can be
+//! elected with what it has not; and what leaders heard of its logs before, or have on its way to the controller, is of an epoch that is over.
+//!
+//! Beside that the controller is told of logs that the replicas have given up, as often as they say so, until it is in the metadata; and
+//! of the directory whenever the metadata says something else of it than what is so: a report may get lost, or be overtaken by a later one.
 //!
 //! One task does all of this, so nothing here is locked; what it hears late (space, failures) is kept by the watches.
 
 use super::hooks::DirectoryReports;
 use super::room::{RETRY, Room, Steps, until_there_is_room};
 use crate::broker::{ControllerChannel, Registration};
+use crate::planted::planted;
 use crate::replica::{Clock, LogNews, ReplicaManager};
 use crate::storage::{self, LogConfig, LogDirectory, LogStore, StorageError};
 use rookery_raft::controller::{ControllerRequest, UpdateDirectoriesRequest};
+use rookery_raft::image::MetadataImage;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -39,14 +46,17 @@ pub struct StoreKeeper {
     pub reports: Arc<DirectoryReports>,
     pub channel: ControllerChannel,
     pub registration: watch::Receiver<Option<Registration>>,
+    pub images: watch::Receiver<Arc<MetadataImage>>,
     pub space: Arc<dyn Room>,
 }
 
 const TELL_MAX: Duration = Duration::from_secs(5);
+/// Until the metadata should say what was told.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
 
 impl StoreKeeper {
     /// Until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let working = async {
             let mut failure = self.replicas.store_failure();
             let mut space = self.space.reading();
@@ -80,6 +90,32 @@ impl StoreKeeper {
             biased;
             () = stop.cancelled() => {}
             () = working => {}
+            () = self.keep_the_books() => {}
+        }
+    }
+
+    /// Tells the controller how the directory is until the metadata says so.
+    async fn keep_the_books(&self) {
+        let (mut images, mut failure) = (self.images.clone(), self.replicas.store_failure());
+        let mut registration = self.registration.clone();
+        loop {
+            let told = {
+                let (image, registration) = (images.borrow_and_update(), registration.borrow_and_update());
+                failure.mark_unchanged();
+                let broker = registration.and_then(|me| image.cluster.broker(me.id).filter(|b| b.epoch() == me.epoch));
+                broker.map(|broker| broker.record.directories.clone())
+            };
+            let is_wrong = told.is_some_and(|told| told != [self.reports.now()]);
+            if is_wrong {
+                self.tell(false, LogNews::default()).await;
+                sleep(TELL_AGAIN).await;
+                continue;
+            }
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() { return },
+                changed = failure.changed() => if changed.is_err() { return },
+                changed = registration.changed() => if changed.is_err() { return },
+            }
         }
     }
 
@@ -96,11 +132,8 @@ impl StoreKeeper {
     }
 
     /// The store has failed: until it is open again and the controller knows.
-    async fn bring_back(&mut self, mut error: StorageError, steps: &mut Steps) {
+    async fn bring_back(&self, mut error: StorageError, steps: &mut Steps) {
         loop {
-            // With every attempt: the controller leads elsewhere only once it has heard it, and a registration meanwhile may have
-            // found the store online for a moment.
-            self.tell(false, LogNews::default()).await;
             let store = self.store.clone();
             // Why it was closed is known.
             let _ = storage::blocking(move || store.close()).await;
@@ -132,6 +165,15 @@ impl StoreKeeper {
             LogDirectory::open(store, logs, now)
         });
         let directory = opened.await.unwrap_or(Err(StorageError::Closed))?;
+        if self.reports.owes_a_loss() && !planted!(LossyReopenKeepsEpoch) {
+            tracing::error!(
+                "the data directory has lost synced data: this broker registers anew, and catches up before it counts"
+            );
+            self.reports.ask_for_another_epoch();
+            while self.reports.owes_a_loss() || !self.replicas.knows_its_life() {
+                sleep(TELL_AGAIN).await;
+            }
+        }
         self.replicas.store_reopened(directory)
     }
 
@@ -147,10 +189,7 @@ impl StoreKeeper {
             renewed,
         });
         match self.channel.ask(request, TELL_MAX).await {
-            Ok(_) => {
-                self.reports.committed(directory);
-                true
-            }
+            Ok(_) => true,
             Err(error) => {
                 tracing::warn!(%error, "the controller was not told of the data directory's state");
                 false

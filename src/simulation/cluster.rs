@@ -356,6 +356,7 @@ impl World {
             let percent = if self.machines[at].slow_disk { 3 } else { 60 };
             self.chance(percent)
         };
+        let commits = commits && !(self.machines[at].running().is_some() && self.forget(at));
         let machine = &mut self.machines[at];
         let Some(process) = machine.process.as_mut().filter(|_| machine.stopped.is_none()) else { return Ok(()) };
         if commits {

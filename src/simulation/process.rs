@@ -373,6 +373,7 @@ impl Life {
             reports,
             channel: channel.clone(),
             registration: registration.subscribe(),
+            images: self.metadata.images(),
             space,
         };
         vital.extend([

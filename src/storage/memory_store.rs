@@ -154,6 +154,21 @@ impl MemoryStore {
         inner.health = StoreHealth::Offline(StorageError::Closed);
     }
 
+    /// The disk fails in the middle of things, and has forgotten everything. [`LogStore::reopen`] finds that synced data is missing.
+    pub fn fail_and_forget(&self) {
+        let error = StorageError::Offline("the disk has failed".into());
+        let queued = {
+            let mut inner = self.inner.lock();
+            inner.durable.clear();
+            (inner.log_lost, inner.health) = (true, StoreHealth::Offline(error.clone()));
+            let all = inner.queue.len();
+            inner.take(all)
+        };
+        for queued in queued {
+            queued.done.complete(queued.ticket, &Err(error.clone()));
+        }
+    }
+
     /// The next open finds that synced data is missing.
     pub fn lose_log(&self) {
         self.inner.lock().log_lost = true;

@@ -541,7 +541,8 @@ impl ClusterControl {
                 Some(DirectoryState::LogLost) if was_lost => builder,
                 Some(DirectoryState::Offline) => builder.leave_isr(id),
                 Some(DirectoryState::Online) => builder,
-                _ => replica_after_registration(partition, id, &request.directories, home, builder),
+                // In the same life: its leader may be about to propose or count what is gone. In a new epoch it knows nothing of that.
+                _ => replica_after_registration(partition, id, &request.directories, home, builder).new_leader_life(),
             };
             let reopened = request.reopened.contains(&recorded) && partition.leader == id;
             Some(if reopened && !planted!(ReopenedLeaderKeepsEpoch) { builder.new_leader_life() } else { builder })

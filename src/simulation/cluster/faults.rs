@@ -30,7 +30,7 @@ pub(super) enum Fault {
     SpoilLinks,
     /// No vote and no metadata travels; all else does.
     NoQuorum,
-    /// A commit fails, and with it the store.
+    /// A commit fails, and with it the store; the next open may find nothing.
     FailSync,
     /// A disk is slow, or hangs.
     SlowDisk,
@@ -109,6 +109,7 @@ impl World {
             Fault::Part => self.part(at, until),
             Fault::SpoilLinks => self.spoil_links(until),
             Fault::NoQuorum => self.stop_votes(until + long),
+            Fault::FailSync if self.chance(25) => self.machines[at].forgets = true,
             Fault::FailSync => {
                 let kept = self.rng.random_range(0..=self.machines[at].store.queued());
                 if self.fail_commit(at, StoreFault::FsyncFails { kept }) {
@@ -347,15 +348,38 @@ impl World {
         self.machines[at].starts = until;
     }
 
-    /// A dead machine comes back without what was synced, if nothing committed goes with it: the records under their directory's id, or
-    /// the whole disk, with the vote, under a new one.
-    pub(super) fn lose_disk(&mut self, at: usize, down_for: u64, whole: bool) {
+    /// Whether nothing committed goes with what a machine's disk holds.
+    fn is_spared(&self, at: usize) -> bool {
         let id = self.machines[at].id;
         let spared = self.all_partitions(|p| p.isr.iter().chain(&p.elr).any(|other| *other != id));
         let others_have_theirs = self.machines.iter().all(|m| m.id == id || (!m.lost && m.replacing.is_none()));
         // What only this one has in sync, or sound, must not go.
         let needed = self.wishes.least_insync < MIN_INSYNC || self.rotten.iter().any(|rot| rot.at != at);
-        if needed || !spared || !others_have_theirs || self.machines[at].replacing.is_some() || self.machines[at].lost {
+        !needed && spared && others_have_theirs && self.machines[at].replacing.is_none() && !self.machines[at].lost
+    }
+
+    /// The disk of a process that runs fails in the middle of a commit, and comes back empty, if nothing committed goes with it; whether it did.
+    pub(super) fn forget(&mut self, at: usize) -> bool {
+        let forgets = std::mem::take(&mut self.machines[at].forgets);
+        if !forgets || !self.is_spared(at) || self.machines[at].store.health() != StoreHealth::Online {
+            return false;
+        }
+        let machine = &mut self.machines[at];
+        let (store, on_disk) = (machine.store.clone(), durable(&machine.store));
+        let Some(process) = machine.running() else { return false };
+        let epoch = process.identity.current().broker_epoch;
+        process.reach(self.now - 1);
+        process.within(|| store.fail_and_forget());
+        (machine.gone, machine.lost, machine.lost_under) = (on_disk, true, Some(epoch));
+        machine.left.clear();
+        self.seen.add("forgotten");
+        true
+    }
+
+    /// A dead machine comes back without what was synced, if nothing committed goes with it: the records under their directory's id, or
+    /// the whole disk, with the vote, under a new one.
+    pub(super) fn lose_disk(&mut self, at: usize, down_for: u64, whole: bool) {
+        if !self.is_spared(at) {
             return;
         }
         self.crash(at, down_for);
@@ -394,6 +418,7 @@ impl World {
         for machine in &mut self.machines {
             machine.quorum_disk.set_fault(None);
             (machine.slow_disk, machine.disk_hangs_until, machine.full_until) = (false, 0, 0);
+            machine.forgets = false;
             machine.starts = machine.starts.min(self.now + 10);
             machine.resumes = machine.resumes.map(|resumes| resumes.min(self.now));
         }

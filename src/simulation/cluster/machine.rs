@@ -6,7 +6,7 @@ use crate::simulation::batches::read;
 use crate::simulation::invariants::Record;
 use crate::simulation::process::{DiskRoom, Process};
 use crate::storage::{LogConfig, LogDirectory, LogStore, MemoryStore, PartitionLog, StoreHealth};
-use rookery_raft::ids::{ClusterId, NodeId, TopicIdPartition};
+use rookery_raft::ids::{BrokerEpoch, ClusterId, NodeId, TopicIdPartition};
 use rookery_raft::image::MetadataImage;
 use rookery_raft::quorum::{MemoryDisk, MemorySnapshots};
 use std::collections::BTreeMap;
@@ -35,10 +35,14 @@ pub(super) struct Machine {
     pub full_until: u64,
     /// Its records are gone, and the metadata log does not know yet.
     pub lost: bool,
+    /// They went while its process ran, under this epoch.
+    pub lost_under: Option<BrokerEpoch>,
     /// Its vote is gone with its disk, until an operator has replaced it.
     pub replacing: Option<Option<JoinHandle<Result<Replaced, QuorumChangeError>>>>,
     /// The next commit fails.
     pub sync_fails: bool,
+    /// The disk fails with the next commit, and forgets everything.
+    pub forgets: bool,
     /// What was on its disk when it died, or when a sync failed.
     pub left: BTreeMap<TopicIdPartition, Vec<Record>>,
     /// What went with the last disk: it was there when its broker said so.
@@ -83,8 +87,10 @@ impl Machine {
             room: Arc::default(),
             full_until: 0,
             lost: false,
+            lost_under: None,
             replacing: None,
             sync_fails: false,
+            forgets: false,
             left: BTreeMap::new(),
             gone: BTreeMap::new(),
             image: None,

@@ -6,7 +6,7 @@ use crate::simulation::{every_seed, number, seeds};
 /// So many seeds see everything that there is to see.
 const MANY: u64 = 100;
 /// What some run at least has to have seen.
-const SEEN: [&str; 24] = [
+const SEEN: [&str; 25] = [
     "acks",
     "unknown",
     "crashes",
@@ -14,6 +14,7 @@ const SEEN: [&str; 24] = [
     "cuts",
     "lossy",
     "failed_syncs",
+    "forgotten",
     "slow_disks",
     "quorum_disks",
     "wipes",

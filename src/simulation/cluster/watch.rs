@@ -86,7 +86,10 @@ impl World {
             // Its loss is in the log with its registration.
             let registered =
                 machine.process.as_ref().is_some_and(|p| p.identity.current().incarnation == broker.record.incarnation);
-            machine.lost &= !registered;
+            let is_later = machine.lost_under.is_none_or(|before| broker.epoch() > before);
+            if registered && is_later {
+                (machine.lost, machine.lost_under) = (false, None);
+            }
             // It says what it has applied before it is unfenced.
             if let Some(process) = machine.process.as_ref().filter(|_| registered && !broker.fenced) {
                 unfenced(broker.id(), process.metadata.image().offset >= broker.registered_at)?;
