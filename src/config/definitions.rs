@@ -156,6 +156,11 @@ pub const DEFINITIONS: &[Definition] = &[
         "bytes of requests being worked on in this node; beyond it sockets are not read",
     ),
     setting(
+        "queued.max.response.bytes",
+        "268435456",
+        "bytes of records that answers to consumers hold until they have been read; beyond it fetches wait",
+    ),
+    setting(
         "connections.max.idle.ms",
         "600000",
         "after how long without a request a client connection is closed, in milliseconds",

@@ -136,6 +136,8 @@ pub struct Limits {
     pub request_bytes: usize,
     /// `queued.max.request.bytes`.
     pub queued_request_bytes: usize,
+    /// `queued.max.response.bytes`.
+    pub queued_response_bytes: usize,
     /// `connections.max.idle.ms`.
     pub connection_idle: Duration,
     /// `fetch.max.bytes`.
@@ -382,6 +384,7 @@ fn limits(s: &Settings) -> Result<Limits, ConfigError> {
         connections: s.number("max.connections", 1, 1_000_000)?,
         request_bytes: s.number("socket.request.max.bytes", 1024, i32::MAX as usize)?,
         queued_request_bytes: s.number("queued.max.request.bytes", 1 << 20, 1 << 40)?,
+        queued_response_bytes: s.number("queued.max.response.bytes", 1 << 20, u32::MAX as usize)?,
         connection_idle: millis(s, "connections.max.idle.ms", 1_000, 86_400_000)?,
         fetch_bytes: s.number("fetch.max.bytes", 1024, i32::MAX as usize)?,
         fetch_sessions: s.number("max.incremental.fetch.session.cache.slots", 0, 1_000_000)?,

@@ -2,7 +2,7 @@
 
 use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
-use crate::replica::{ConsumerFetch, ConsumerFetchRequest, ConsumerRead, FetchNews, ReplicaError};
+use crate::replica::{AnswerBytes, ConsumerFetch, ConsumerFetchRequest, ConsumerRead, FetchNews, ReplicaError};
 use parking_lot::Mutex;
 use rookery_protocol::codec::{Records, SmolStr};
 use rookery_protocol::error::ErrorCode;
@@ -55,10 +55,16 @@ const ZSTD_FROM: i16 = 10;
 /// A fetch is never parked longer than this, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-pub async fn handle(handlers: &Handlers, context: &RequestContext, request: FetchRequest) -> FetchResponse {
+/// The answer, and the memory that its records take.
+pub async fn handle(
+    handlers: &Handlers,
+    context: &RequestContext,
+    request: FetchRequest,
+) -> (FetchResponse, Option<AnswerBytes>) {
+    let refused = |error_code| (FetchResponse { error_code, ..Default::default() }, None);
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Brokers of this cluster have connections of their own; a foreign one must not count as a follower.
-        return FetchResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
+        return refused(ErrorCode::InvalidRequest.code());
     }
     let (session, epoch) = if context.version >= 7 { (request.session_id, request.session_epoch) } else { (0, -1) };
     let mut asked = Vec::new();
@@ -78,10 +84,10 @@ pub async fn handle(handlers: &Handlers, context: &RequestContext, request: Fetc
         sessions.cache.lock().begin((session, epoch), asked, &forgotten, sessions.began.elapsed(), rand::random);
     let session = match begun {
         Ok(session) => session,
-        Err(error) => return FetchResponse { error_code: error.kafka_code(), ..Default::default() },
+        Err(error) => return refused(error.kafka_code()),
     };
 
-    let reads = read(handlers, context, &request, &session.partitions).await;
+    let (reads, memory) = read(handlers, context, &request, &session.partitions).await;
     let image = handlers.broker.image();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut leaders = BTreeSet::new();
@@ -106,12 +112,13 @@ pub async fn handle(handlers: &Handlers, context: &RequestContext, request: Fetc
             }),
         }
     }
-    FetchResponse {
+    let answer = FetchResponse {
         session_id: session.session_id,
         responses: topics,
         node_endpoints: endpoints(&image, context, leaders),
         ..Default::default()
-    }
+    };
+    (answer, Some(memory))
 }
 
 fn named(topic: &FetchTopic, partition: i32) -> Named {
@@ -127,13 +134,16 @@ fn consumer_fetch(p: &FetchPartition) -> ConsumerFetch {
     }
 }
 
-/// One result for each partition asked for, with its id where the topic is known.
+/// One partition's, with its id where the topic is known.
+type Read = (Option<TopicIdPartition>, Result<ConsumerRead, i16>);
+
+/// One result for each partition asked for, and the memory that they take together.
 async fn read(
     handlers: &Handlers,
     context: &RequestContext,
     request: &FetchRequest,
     asked: &[(Named, ConsumerFetch)],
-) -> Vec<(Option<TopicIdPartition>, Result<ConsumerRead, i16>)> {
+) -> (Vec<Read>, AnswerBytes) {
     let image = handlers.broker.image();
     let by_id = context.version >= TOPIC_IDS_FROM;
     let ids: Vec<Result<TopicIdPartition, ErrorCode>> = asked
@@ -158,8 +168,10 @@ async fn read(
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(handlers.broker.config.limits.fetch_bytes),
         partitions: known,
     };
-    let mut reads = handlers.replicas.consumer_fetch(fetch).await.into_iter();
-    ids.into_iter()
+    let answer = handlers.replicas.consumer_fetch(fetch).await;
+    let mut reads = answer.reads.into_iter();
+    let reads = ids
+        .into_iter()
         .map(|id| match id {
             Err(error) => (None, Err(error.code())),
             Ok(id) => {
@@ -167,7 +179,8 @@ async fn read(
                 (Some(id), read.map_err(|e| e.kafka_code()))
             }
         })
-        .collect()
+        .collect();
+    (reads, answer.memory)
 }
 
 fn partition_data(

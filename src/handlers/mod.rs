@@ -39,7 +39,7 @@ mod sync_group;
 use crate::broker::Broker;
 use crate::coordinator::ReplicaLog;
 use crate::coordinator::group::GroupCoordinator;
-use crate::net::{ConnectionInfo, Handled, RequestHandler};
+use crate::net::{ConnectionInfo, Handled, Reply, RequestHandler};
 use crate::replica::ReplicaManager;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -73,8 +73,13 @@ impl RequestContext {
     }
 
     fn reply(&self, response: ResponseKind) -> Handled {
+        self.reply_holding(response, None)
+    }
+
+    /// A response, and what is to be given back once it has been sent.
+    fn reply_holding(&self, response: ResponseKind, held: Option<Box<dyn Send>>) -> Handled {
         match response_frame(&response, self.version, self.correlation_id) {
-            Ok(frame) => Handled::Reply(frame),
+            Ok(frame) => Handled::Reply(Reply { frame, held }),
             // A handler filled in what this version cannot say: its test should have told.
             Err(error) => Handled::Close(format!("the answer to {} cannot be written: {error}", response.key().name())),
         }
@@ -117,7 +122,7 @@ impl Handlers {
         }
     }
 
-    /// Everything but Produce.
+    /// Everything but Produce and Fetch.
     async fn answer(&self, context: &RequestContext, request: RequestKind) -> Option<ResponseKind> {
         let (connection, version) = (&context.connection, context.version);
         Some(match request {
@@ -130,7 +135,6 @@ impl Handlers {
             RequestKind::DescribeGroups(r) => describe_groups::handle(self, version, r).await.into(),
             RequestKind::DescribeTopicPartitions(r) => describe_topic_partitions::handle(self, &r).into(),
             RequestKind::ElectLeaders(r) => elect_leaders::handle(self, version, r).await.into(),
-            RequestKind::Fetch(r) => fetch::handle(self, context, r).await.into(),
             RequestKind::FindCoordinator(r) => find_coordinator::handle(self, connection, version, r).await.into(),
             RequestKind::Heartbeat(r) => heartbeat::handle(self, r).await.into(),
             RequestKind::IncrementalAlterConfigs(r) => incremental_alter_configs::handle(self, r).await.into(),
@@ -163,6 +167,13 @@ impl RequestHandler for Handlers {
             Handled::Later(
                 async move {
                     let key = request.key();
+                    let request = match request {
+                        RequestKind::Fetch(fetch) => {
+                            let (response, memory) = fetch::handle(&this, &context, fetch).await;
+                            return context.reply_holding(response.into(), memory.map(|held| Box::new(held) as _));
+                        }
+                        other => other,
+                    };
                     match this.answer(&context, request).await {
                         Some(response) => context.reply(response),
                         None => Handled::Close(format!("{} has no handler", key.name())),

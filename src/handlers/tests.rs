@@ -191,7 +191,7 @@ impl Fixture {
                     handled = answer.unwrap_or_else(|_| panic!("{name} {version} is not answered"));
                 }
                 Handled::Reply(answer) => {
-                    let read = wire::header::read_response::<R>(answer.into_bytes().slice(4..), version);
+                    let read = wire::header::read_response::<R>(answer.frame.into_bytes().slice(4..), version);
                     let (header, answer) = read.unwrap_or_else(|error| panic!("{name} {version}: {error}"));
                     assert_eq!(header.correlation_id, 5);
                     return Some(answer);

@@ -3,7 +3,7 @@
 use super::activity::{Activity, Due};
 use super::budget::{RequestBudget, RequestBytes};
 use super::outgoing::Outgoing;
-use super::{ConnectionInfo, Handled, RequestHandler};
+use super::{ConnectionInfo, Handled, Reply, RequestHandler};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::pending;
 use std::io;
@@ -28,8 +28,11 @@ pub struct ConnectionLimits {
 const IN_FLIGHT_MAX: usize = 64;
 /// A frame that has begun must get on: each step of it within this time.
 const FRAME_STEP_MAX: Duration = Duration::from_secs(30);
-/// An answer that has begun must be read on: each step of it within this time.
+/// An answer that has begun must be read on: each step of it within this time. A client that reads byte by byte holds as much
+/// as one that does not read.
 const WRITE_STEP_MAX: Duration = Duration::from_secs(30);
+/// A step of an answer.
+const WRITE_STEP_BYTES: usize = 1 << 20;
 /// Bytes of a frame that are accounted before the rest of it has begun to arrive.
 const FRAME_STEP_BYTES: usize = 1 << 20;
 /// Small frames and length prefixes of several requests come in one read.
@@ -207,20 +210,29 @@ async fn write_response(output: &mut (impl AsyncWriteExt + Unpin), mut handled: 
             Handled::Later(response) => handled = response.await,
             Handled::NoReply => return Ok(()),
             Handled::Close(reason) => return Err(Ended::Refused(reason)),
-            Handled::Reply(frame) => {
+            Handled::Reply(Reply { frame, held }) => {
                 metrics::counter!("rookery_net_response_bytes_total").increment(frame.len() as u64);
                 let mut outgoing = Outgoing::from(frame);
                 while outgoing.has_remaining() {
-                    // A client that does not read must not hold what others wait for.
-                    let step = timeout(WRITE_STEP_MAX, output.write_buf(&mut outgoing)).await;
-                    if step.map_err(|_| Ended::Unread)?? == 0 {
-                        return Err(Ended::Io(io::ErrorKind::WriteZero.into()));
-                    }
+                    let step = timeout(WRITE_STEP_MAX, write_step(output, &mut outgoing)).await;
+                    step.map_err(|_| Ended::Unread)??;
                 }
+                drop(held);
                 return Ok(());
             }
         }
     }
+}
+
+/// Writes up to [`WRITE_STEP_BYTES`], or a little more.
+async fn write_step(output: &mut (impl AsyncWriteExt + Unpin), outgoing: &mut Outgoing) -> io::Result<()> {
+    let rest = outgoing.remaining().saturating_sub(WRITE_STEP_BYTES);
+    while outgoing.remaining() > rest {
+        if output.write_buf(outgoing).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,18 +246,22 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
     use tokio_util::task::TaskTracker;
 
-    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes, `!` panics.
+    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes, `!` panics, `h` answers with more than any socket
+    /// takes, and holds something.
     #[derive(Default)]
     struct Echo {
+        held: Arc<()>,
         parked: Mutex<Vec<oneshot::Sender<()>>>,
         order: Mutex<Vec<Bytes>>,
     }
+
+    const HUGE: usize = 64 << 20;
 
     fn reply(body: &Bytes) -> Handled {
         let mut out = Encoder::new();
         out.i32(body.len() as i32);
         out.slice(body);
-        Handled::Reply(out.into_segments())
+        Handled::Reply(Reply { frame: out.into_segments(), held: None })
     }
 
     impl RequestHandler for Echo {
@@ -264,6 +280,12 @@ mod tests {
                             .boxed(),
                         )
                     }
+                    Some(b'h') => match reply(&vec![b'h'; HUGE].into()) {
+                        Handled::Reply(Reply { frame, .. }) => {
+                            Handled::Reply(Reply { frame, held: Some(Box::new(self.held.clone())) })
+                        }
+                        other => other,
+                    },
                     Some(b'n') => Handled::NoReply,
                     Some(b'!') => panic!("planted"),
                     Some(b'x') => Handled::Close("asked to".into()),
@@ -326,6 +348,40 @@ mod tests {
         assert_eq!(receive(&mut client).await, b"p1");
         assert_eq!(receive(&mut client).await, b"a2");
         assert_eq!(receive(&mut client).await, b"a4");
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_holds_is_given_back_when_it_has_been_read_or_given_up() {
+        let f = start().await;
+        for reads in [true, false] {
+            let mut client = TcpStream::connect(f.address).await.unwrap();
+            send(&mut client, b"h").await;
+            // Some of it has come, and most of it cannot have left.
+            assert_eq!(client.read_u32().await.unwrap() as usize, HUGE);
+            assert_eq!(Arc::strong_count(&f.echo.held), 2);
+            if reads {
+                client.read_exact(&mut vec![0; HUGE]).await.unwrap();
+            } else {
+                drop(client);
+            }
+            while Arc::strong_count(&f.echo.held) > 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_read_a_little_now_and_then_held_its_answer_for_ever() {
+        let f = start().await;
+        let mut client = TcpStream::connect(f.address).await.unwrap();
+        send(&mut client, b"h").await;
+        let mut little = vec![0; WRITE_STEP_BYTES / 16];
+        let began = Instant::now();
+        while Arc::strong_count(&f.echo.held) > 1 || f.echo.order.lock().is_empty() {
+            assert!(client.read(&mut little).await.is_ok_and(|read| read > 0), "it is cut off only when it is over");
+            tokio::time::sleep(WRITE_STEP_MAX / 3).await;
+            assert!(began.elapsed() < WRITE_STEP_MAX * 100);
+        }
     }
 
     #[tokio::test]

@@ -17,13 +17,14 @@
 //!   requests in flight has them appended in order and waits for them together.
 //! - Responses leave in request order; a future is not polled before those ahead of it are written, so a client that
 //!   does not read makes this node hold one response, not many.
+//! - Bytes of responses are their makers' to account for: what a [`Reply`] holds is dropped when it has been written.
 //! - Bytes of requests are taken from one [`RequestBudget`] for the whole node: the first MiB of a frame when its length is
 //!   known, the whole of a larger one once that MiB has arrived, so that a length prefix alone takes little and nobody waits
 //!   while holding a part. They are given back when the response is written. When the budget is spent, sockets are not
 //!   read.
 //!
 //! Bounds: connections of the node, bytes of a frame, bytes of all requests, requests in flight on a connection, time a
-//! frame may take to arrive, time an answer may take to be read, time without a request or an answer that is due.
+//! frame may take to arrive, time each MiB of an answer may take to be read, time without a request or an answer that is due.
 
 mod activity;
 mod budget;
@@ -53,10 +54,18 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
 }
 
+/// A response, and what is given back when it has been written or given up.
+pub struct Reply {
+    /// A whole frame, with its length.
+    pub frame: Segments,
+    /// Anything; dropped behind the last byte.
+    pub held: Option<Box<dyn Send>>,
+}
+
 /// What became of a frame.
 pub enum Handled {
-    /// The response: a whole frame, with its length.
-    Reply(Segments),
+    /// The response.
+    Reply(Reply),
     /// The response comes later; what had to happen in order has happened.
     Later(BoxFuture<'static, Handled>),
     /// A request that has no response (Produce with acks=0).

@@ -12,13 +12,14 @@
 //! | [`isr_task`] | proposals on their way to the controller |
 //! | `refused` | producers that were refused: what they had in flight behind it |
 //! | [`replica_manager::repair`], [`replica_manager::scrub`] | damaged data: mended from other replicas; looked for |
-//! | [`purgatory`] | requests that wait |
+//! | [`purgatory`], [`answer_budget`] | requests that wait; what answers to consumers may hold |
 //! | [`fetch_session`] | consumers' incremental fetch sessions (KIP-227), pure |
 //! | [`message`] | the bytes between brokers |
 //!
 //! In: appends, fetches, metadata, commits of the store. Out: records, acknowledgements, ISR proposals. Never: who
 //! leads; that is in the metadata log.
 
+pub mod answer_budget;
 pub mod consumer_read;
 pub mod error;
 pub mod fetch_session;
@@ -49,6 +50,7 @@ pub(crate) fn simulate(seed: u64) -> Result<(), crate::simulation::invariants::V
     simulation::run(seed).map(drop)
 }
 
+pub use answer_budget::{AnswerBudget, AnswerBytes};
 pub use consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 pub use error::ReplicaError;
 pub use fetch_session::{ConsumerFetch, FetchNews, FetchSessionCache};

@@ -36,6 +36,7 @@
 //!   changed), or by the end of the leadership: never left behind. The ISR and min.insync.replicas change only under `role` for
 //!   writing, so an append that looked at them before has its waiter in the purgatory by then.
 
+use super::answer_budget::AnswerBudget;
 use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
 use super::high_watermark::HighWatermark;
@@ -89,6 +90,8 @@ pub struct ReplicaConfig {
     pub produce_purgatory: PurgatoryLimit,
     /// How many fetches may wait for records.
     pub fetch_purgatory: PurgatoryLimit,
+    /// How many bytes answers to consumers may hold.
+    pub answer_budget: AnswerBudget,
 }
 
 impl Default for ReplicaConfig {
@@ -98,6 +101,7 @@ impl Default for ReplicaConfig {
             lease: Duration::from_secs(3),
             produce_purgatory: PurgatoryLimit::new("produce", 100_000),
             fetch_purgatory: PurgatoryLimit::new("fetch", 100_000),
+            answer_budget: AnswerBudget::new(256 << 20),
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod repair;
 mod repair_tests;
 pub mod scrub;
 
+use super::answer_budget::{self, AnswerBytes};
 use super::consumer_read::{ConsumerRead, FoundOffset, OffsetSpec};
 use super::error::ReplicaError;
 use super::fetch_session::ConsumerFetch;
@@ -121,8 +122,14 @@ pub struct ConsumerFetchRequest {
     pub partitions: Vec<(TopicIdPartition, ConsumerFetch)>,
 }
 
-/// The answers, in the order asked.
-pub type ConsumerFetchAnswer = Vec<Result<ConsumerRead, ReplicaError>>;
+/// What came of it.
+#[derive(Debug)]
+pub struct ConsumerFetchAnswer {
+    /// In the order asked.
+    pub reads: Vec<Result<ConsumerRead, ReplicaError>>,
+    /// To be kept until the records have been sent.
+    pub memory: AnswerBytes,
+}
 
 /// Searches by time that run at once.
 const SEARCHES_MAX: usize = 4;
@@ -445,6 +452,7 @@ impl ReplicaManager {
         metrics::gauge!("rookery_replica_under_replicated").set(counts.under_replicated as f64);
         metrics::gauge!("rookery_replica_under_min_isr").set(counts.under_min_isr as f64);
         metrics::gauge!("rookery_replica_offline").set(counts.offline as f64);
+        metrics::gauge!("rookery_replica_answer_bytes").set(self.context.config.answer_budget.in_use() as f64);
     }
 
     /// Write down high watermarks and producers: a start has less to replay. Also before a clean close.
@@ -494,30 +502,46 @@ impl ReplicaManager {
         }
     }
 
-    /// Serve a consumer's fetch, waiting as it asks.
+    /// Serve a consumer's fetch, waiting as it asks, and for memory (see [`answer_budget`](super::answer_budget)).
     pub async fn consumer_fetch(self: &Arc<Self>, request: ConsumerFetchRequest) -> ConsumerFetchAnswer {
         let deadline = tokio::time::sleep(request.max_wait);
         tokio::pin!(deadline);
         let mut timed_out = request.max_wait.is_zero();
+        let mut least = answer_budget::LEAST.min(request.max_bytes);
         loop {
-            let answer = match self.read_all(&request, false) {
-                Some(answer) => answer,
+            let mut memory = self.context.config.answer_budget.reserve(least, request.max_bytes).await;
+            let room = memory.room();
+            let reads = match self.read_all(&request, room, false) {
+                Some(reads) => reads,
                 None => {
                     let (this, request) = (Arc::clone(self), request.clone());
-                    let read = tokio::task::spawn_blocking(move || this.read_all(&request, true)).await;
+                    let read = tokio::task::spawn_blocking(move || this.read_all(&request, room, true)).await;
                     read.ok().flatten().unwrap_or_default()
                 }
             };
-            if timed_out || is_enough(&answer, request.min_bytes) {
-                return answer;
+            let size = reads.iter().flatten().map(|read| read.size).sum();
+            if !memory.is_enough_for(size) {
+                least = size;
+                continue;
             }
-            let Some(permit) = self.context.config.fetch_purgatory.try_acquire() else { return answer };
+            // An answer that has been cut short by the budget has at least half of its room.
+            let enough = if room < request.max_bytes { request.min_bytes.min(room / 2) } else { request.min_bytes };
+            let permit = match timed_out || is_enough(&reads, size, enough) {
+                true => None,
+                false => self.context.config.fetch_purgatory.try_acquire(),
+            };
+            let Some(permit) = permit else {
+                memory.settle(size);
+                return ConsumerFetchAnswer { reads, memory };
+            };
             let mut waiting = DelayedFetch::new(permit);
-            for ((id, _), read) in request.partitions.iter().zip(&answer) {
+            for ((id, _), read) in request.partitions.iter().zip(&reads) {
                 if let (Some(partition), Ok(read)) = (self.partition(*id), read) {
                     partition.await_records(&mut waiting, read.high_watermark);
                 }
             }
+            // Who waits holds nothing.
+            drop((reads, memory));
             tokio::select! {
                 () = waiting.woken() => {}
                 () = &mut deadline => timed_out = true,
@@ -525,12 +549,17 @@ impl ReplicaManager {
         }
     }
 
-    /// One pass over the partitions; `None` if something must come from disk and `may_block` is false.
-    fn read_all(&self, request: &ConsumerFetchRequest, may_block: bool) -> Option<ConsumerFetchAnswer> {
+    /// One pass over the partitions, up to `room` bytes; `None` if something must come from disk and `may_block` is false.
+    fn read_all(
+        &self,
+        request: &ConsumerFetchRequest,
+        room: usize,
+        may_block: bool,
+    ) -> Option<Vec<Result<ConsumerRead, ReplicaError>>> {
         let table = self.table.load();
-        let mut left = request.max_bytes;
+        let mut left = request.max_bytes.min(room);
         let mut nothing_yet = true;
-        let mut answers = Vec::with_capacity(request.partitions.len());
+        let mut reads = Vec::with_capacity(request.partitions.len());
         for (id, asked) in &request.partitions {
             let limit = ReadLimit { max_bytes: asked.max_bytes.min(left), at_least_one: nothing_yet };
             let read = match table.get(id) {
@@ -541,9 +570,9 @@ impl ReplicaManager {
                 left = left.saturating_sub(read.size);
                 nothing_yet &= read.size == 0;
             }
-            answers.push(read);
+            reads.push(read);
         }
-        Some(answers)
+        Some(reads)
     }
 
     /// ListOffsets for one partition.
@@ -893,16 +922,10 @@ impl PartitionEvents for Events {
     }
 }
 
-fn is_enough(answer: &ConsumerFetchAnswer, min_bytes: usize) -> bool {
-    let mut size = 0;
-    for read in answer {
-        match read {
-            Err(_) => return true,
-            Ok(read) if read.diverging.is_some() => return true,
-            Ok(read) => size += read.size,
-        }
-    }
-    answer.is_empty() || size >= min_bytes
+/// Whether there is something to say by now.
+fn is_enough(reads: &[Result<ConsumerRead, ReplicaError>], size: usize, min_bytes: usize) -> bool {
+    let is_news = |read: &Result<ConsumerRead, _>| read.as_ref().map_or(true, |read| read.diverging.is_some());
+    reads.is_empty() || size >= min_bytes || reads.iter().any(is_news)
 }
 
 pub(super) fn partition_state(

@@ -25,7 +25,9 @@ use crate::handlers::Handlers;
 use crate::net::{BoundListener, ListenerError, NetConfig, RequestBudget};
 use crate::peer::{AddressBook, LocalIdentity, PeerConfig, PeerEvents, PeerIdentity, PeerPool, PeerServer};
 use crate::replica::fetcher::FetcherConfig;
-use crate::replica::{Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig, ScrubConfig};
+use crate::replica::{
+    AnswerBudget, Clock, ReplicaConfig, ReplicaLane, ReplicaManager, ReplicaManagerConfig, ScrubConfig,
+};
 use crate::storage::disk_space::Watermarks;
 use crate::storage::tail_cache::TailCache;
 use crate::storage::{
@@ -551,6 +553,7 @@ impl Node {
         let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut replica = ReplicaConfig::default();
         (replica.lag_max, replica.lease) = (timing.replica_lag_max, timing.broker_session);
+        replica.answer_budget = AnswerBudget::new(self.config.limits.queued_response_bytes);
         ReplicaManagerConfig {
             node: self.config.node_id,
             replica,

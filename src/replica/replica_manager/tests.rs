@@ -346,3 +346,52 @@ async fn a_store_that_was_not_reopened_whole_counted_as_online() {
     log.tell(&manager, &[change_of(2, ME)]);
     assert_eq!(append(&manager, P, 2), Ok(0));
 }
+
+/// Consumers that read slowly held as many answers as there were consumers, and fetches that waited held what they had found so far.
+#[tokio::test]
+async fn answers_wait_for_memory_and_a_fetch_that_waits_for_records_holds_none() {
+    let (store, mut log) = (store(), Log::new());
+    let manager = start(&store);
+    log.register(&manager, 1);
+    log.tell(&manager, &alone("t", TOPIC));
+    let budget = manager.context.config.answer_budget.clone();
+    let fetch = |offset, max_wait| {
+        let asked = ConsumerFetch { offset, current_leader_epoch: -1, last_fetched_epoch: -1, max_bytes: usize::MAX };
+        let request =
+            ConsumerFetchRequest { max_wait, min_bytes: 1, max_bytes: 50 << 20, partitions: vec![(P, asked)] };
+        let manager = manager.clone();
+        async move { manager.consumer_fetch(request).await }
+    };
+    let size_of = |answer: &ConsumerFetchAnswer| answer.reads[0].as_ref().unwrap().size;
+
+    let waiting = tokio::spawn(fetch(0, Duration::from_secs(3600)));
+    while manager.context.config.fetch_purgatory.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(budget.in_use(), 0);
+    append(&manager, P, 0).unwrap();
+    store.commit();
+    let small = waiting.await.unwrap();
+    assert!(size_of(&small) > 0);
+    assert_eq!((small.memory.room(), budget.in_use()), (size_of(&small), size_of(&small)));
+
+    // The rest is with others, but for one byte less than an answer may always have.
+    let others = budget.reserve(budget.total() - budget.in_use() - answer_budget::LEAST + 1, 0).await;
+    let mut next = Box::pin(fetch(0, Duration::ZERO));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    drop(small);
+    let answer = next.await;
+    assert_eq!(budget.in_use(), others.room() + size_of(&answer));
+    drop(answer);
+
+    let mut large = RecordBatchBuilder::new();
+    large.push(1000, None, Some(&vec![0; 2 * answer_budget::LEAST]), &[]);
+    let how = acks_of_leader(LeaderEpoch::NONE);
+    manager.partition(P).unwrap().append_as_leader(large.build().unwrap().into_bytes(), how).unwrap();
+    store.commit();
+    let mut next = Box::pin(fetch(1, Duration::ZERO));
+    assert!(futures_util::poll!(&mut next).is_pending(), "its first batch is larger than what there is");
+    drop(others);
+    let answer = next.await;
+    assert!(size_of(&answer) > 2 * answer_budget::LEAST && answer.memory.room() == size_of(&answer));
+}
