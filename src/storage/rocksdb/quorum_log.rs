@@ -161,7 +161,7 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
     family.set_enable_blob_files(false);
     family.set_write_buffer_size(WRITE_BUFFER_BYTES / 2);
     let families = [ColumnFamilyDescriptor::new(super::keys::DEFAULT, family)];
-    Database::open_cf_descriptors(&options::database(&write_buffers), path, families).map_err(store_error)
+    Database::open_cf_descriptors(&options::database(path, &write_buffers), path, families).map_err(store_error)
 }
 
 fn quorum_error(error: StorageError) -> QuorumStorageError {

@@ -329,7 +329,7 @@ fn open_database(
     damaged_families: &BTreeSet<String>,
 ) -> Result<Database, StorageError> {
     let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
-    let database_options = options::database(&write_buffers);
+    let database_options = options::database(path, &write_buffers);
     let mut families = vec![keys::DEFAULT.to_owned(), keys::TIME.to_owned()];
     if path.join("CURRENT").exists() {
         let found = Database::list_cf(&Options::default(), path).map_err(store_error)?;
