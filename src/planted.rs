@@ -67,6 +67,8 @@ mod switch {
         TakeBackStaleProposal,
         /// An answer to an earlier position is appended, which leaves a hole.
         AppendBeyondLogEnd,
+        /// A truncation that was decided for another end of the log is done all the same.
+        CutMovedEnd,
         /// A duplicate is acknowledged without waiting as the original does.
         AckDuplicateAtOnce,
         /// Produces that wait stay when the leadership ends, and are acknowledged by the next one.

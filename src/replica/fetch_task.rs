@@ -2,7 +2,8 @@
 //!
 //! The fetcher's lock is held for arithmetic only. The task owns the connection to the leader: one fetch in flight, and
 //! progress messages beside it. Answers are applied in the task, one partition after the other; what reads the disk
-//! (truncation, a moved log start) runs on a blocking thread and the task waits for it, which is rare.
+//! (truncation, a moved log start) runs on a blocking thread and the task waits for it, which is rare. A stream that is dropped meanwhile ends
+//! without it: that work is done when it is done, beside the next stream ([`super::partition_follower`] says why it does no harm).
 
 use super::error::ReplicaError;
 use super::fetcher::{FetchEvent, FetchPosition, Fetcher, FetcherConfig};
@@ -209,8 +210,8 @@ impl Stream {
             return;
         };
         let applied = match event {
-            FetchEvent::Records { wanted, batches, high_watermark, log_start, .. } => {
-                let appended = partition.append_as_follower(leader_epoch, wanted, &batches, high_watermark);
+            FetchEvent::Records { asked, batches, high_watermark, log_start, .. } => {
+                let appended = partition.append_as_follower(leader_epoch, asked, &batches, high_watermark);
                 if appended.is_ok() && log_start > partition.log().offsets().log_start {
                     let moved = blocking(&partition, move |p| p.follow_log_start(leader_epoch, log_start)).await;
                     moved.and_then(|()| partition.follower_position(leader_epoch))
@@ -218,11 +219,11 @@ impl Stream {
                     appended
                 }
             }
-            FetchEvent::Diverged { diverging, .. } => {
-                blocking(&partition, move |p| p.truncate(leader_epoch, diverging)).await
+            FetchEvent::Diverged { asked, diverging, .. } => {
+                blocking(&partition, move |p| p.truncate(leader_epoch, asked, diverging)).await
             }
-            FetchEvent::OutOfRange { log_start, .. } => {
-                blocking(&partition, move |p| p.restart(leader_epoch, log_start)).await
+            FetchEvent::OutOfRange { asked, log_start, .. } => {
+                blocking(&partition, move |p| p.restart(leader_epoch, asked, log_start)).await
             }
         };
         match applied {

@@ -23,6 +23,7 @@ use super::message::{
     DivergingEpoch, FetchPartition, FetchedPartition, ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress,
     SessionTurn,
 };
+use crate::storage::OffsetAndEpoch;
 use bytes::Bytes;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +69,15 @@ pub struct FetchPosition {
     pub log_start: i64,
 }
 
-/// What the owner of the logs must do with an answer; each ends in [`Fetcher::moved`] or [`Fetcher::stuck`].
+impl FetchPosition {
+    /// The log's end.
+    pub fn end(&self) -> OffsetAndEpoch {
+        OffsetAndEpoch { offset: self.wanted, epoch: self.last_epoch }
+    }
+}
+
+/// What the owner of the logs must do with an answer; each ends in [`Fetcher::moved`] or [`Fetcher::stuck`]. It is an answer for a log that ends
+/// where it was `asked` for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchEvent {
     /// Append these batches (there may be none), then take over the leader's high watermark and log start.
@@ -77,9 +86,9 @@ pub enum FetchEvent {
         id: TopicIdPartition,
         /// The term that was followed.
         leader_epoch: LeaderEpoch,
-        /// The offset that was asked for.
-        wanted: i64,
-        /// Whole batches, from the wanted offset on.
+        /// The end of the log that was asked for.
+        asked: OffsetAndEpoch,
+        /// Whole batches, from there on.
         batches: Vec<Bytes>,
         /// The leader's high watermark.
         high_watermark: i64,
@@ -92,6 +101,8 @@ pub enum FetchEvent {
         id: TopicIdPartition,
         /// The term that was followed.
         leader_epoch: LeaderEpoch,
+        /// The end of the log that was asked for.
+        asked: OffsetAndEpoch,
         /// Where, as the leader sees it.
         diverging: DivergingEpoch,
     },
@@ -101,6 +112,8 @@ pub enum FetchEvent {
         id: TopicIdPartition,
         /// The term that was followed.
         leader_epoch: LeaderEpoch,
+        /// The end of the log that was asked for.
+        asked: OffsetAndEpoch,
         /// The leader's log start.
         log_start: i64,
     },
@@ -112,9 +125,9 @@ struct FetchState {
     position: FetchPosition,
     /// The leader's session knows this partition.
     in_session: bool,
-    /// The wanted offset that the leader was told last. An answer to another one is not applied: the log may have been
+    /// The log's end that the leader was told last. An answer to another one is not applied: the log may have been
     /// reopened without its unsynced tail since, and records behind that tail would leave a hole.
-    told: Option<i64>,
+    told: Option<OffsetAndEpoch>,
     busy: bool,
     /// What was synced while an answer was being applied, also one that brings no records: [`Fetcher::moved`] may tell a position
     /// that was read before. `None` while nothing is applied.
@@ -299,7 +312,7 @@ impl Fetcher {
                 self.unsaid.remove(&id);
                 let state = self.partitions.get_mut(&id)?;
                 state.in_session = true;
-                state.told = Some(state.position.wanted);
+                state.told = Some(state.position.end());
                 Some(FetchPartition {
                     id,
                     leader_epoch: state.leader_epoch,
@@ -385,15 +398,15 @@ impl Fetcher {
         let FetchedPartition { id, leader_epoch: answering, high_watermark, log_start, .. } = partition;
         let state = self.partitions.get_mut(&id)?;
         let leader_epoch = state.leader_epoch;
-        let wanted = state.position.wanted;
-        if state.told != Some(wanted) {
+        let asked = state.position.end();
+        if state.told != Some(asked) {
             // Started anew since it was asked for: that is in `changed` already.
             return None;
         }
         if partition.error == OFFSET_OUT_OF_RANGE && answering == leader_epoch {
             state.busy = true;
             state.synced_meanwhile = Some(-1);
-            return Some(FetchEvent::OutOfRange { id, leader_epoch, log_start });
+            return Some(FetchEvent::OutOfRange { id, leader_epoch, asked, log_start });
         }
         if partition.error == KAFKA_STORAGE_ERROR || partition.error == CORRUPT_MESSAGE {
             // It has to be mended there.
@@ -412,9 +425,9 @@ impl Fetcher {
         state.busy = partition.diverging.is_some() || !partition.batches.is_empty();
         state.synced_meanwhile = Some(-1);
         Some(match partition.diverging {
-            Some(diverging) => FetchEvent::Diverged { id, leader_epoch, diverging },
+            Some(diverging) => FetchEvent::Diverged { id, leader_epoch, asked, diverging },
             None => {
-                FetchEvent::Records { id, leader_epoch, wanted, batches: partition.batches, high_watermark, log_start }
+                FetchEvent::Records { id, leader_epoch, asked, batches: partition.batches, high_watermark, log_start }
             }
         })
     }

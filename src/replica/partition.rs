@@ -676,11 +676,8 @@ impl Waiting {
 
 /// Where a log stands, for a fetch.
 pub(super) fn position(log: &PartitionLog) -> FetchPosition {
-    let LogOffsets { log_start, log_end, synced_end } = log.offsets();
-    // The epoch of the last record; the newest one in the cache may have none, and no other log need know it.
-    let last_record = Some(log_end - 1).filter(|last| *last >= log_start);
-    let last_epoch = last_record.and_then(|last| log.epoch_of(last)).unwrap_or(LeaderEpoch::NONE);
-    FetchPosition { wanted: log_end, synced: synced_end.min(log_end), last_epoch, log_start }
+    let (LogOffsets { log_start, log_end, synced_end }, end) = log.position();
+    FetchPosition { wanted: log_end, synced: synced_end.min(log_end), last_epoch: end.epoch, log_start }
 }
 
 /// A log's commits, told to its partition as long as both are in use.

@@ -1,12 +1,25 @@
 //! What a follower does with its leader's answers. Every call names the leader epoch that was asked in, and is refused
 //! when the partition follows another by now.
+//!
+//! # Answers that come late
+//!
+//! Calls run beside each other: a stream that is dropped leaves one behind on its blocking thread, which may run much later, in the same
+//! leader epoch, when the next stream has brought records of which the leader counts that they are synced. The store may have been reopened as
+//! well. So whatever changes the log's end names the end that was asked for too, and the log compares under its own lock.
+//!
+//! * In one leader epoch the answer that a log diverges, and where, follows from where it ends and the epoch of its last record alone: those name all
+//!   that is in it, and the leader's epochs do not change. A cut that passes the comparison cuts the log it was meant for, whenever it
+//!   comes, in whichever open of the store. The offset alone would not do: records that took the place of a tail may end where that ended.
+//! * The same pair says that a log is empty, or ends below the leader's start (which only moves up): [`Partition::restart`].
+//! * [`Partition::follow_log_start`] touches no end. The leader has deleted what lies below the start it has told, for good, and none of it is at
+//!   or above this replica's high watermark: late, it does what the next answer would have done.
 
 use super::error::ReplicaError;
 use super::fetcher::FetchPosition;
 use super::message::DivergingEpoch;
 use super::partition::{Partition, Role, RoleState, position};
 use crate::planted::planted;
-use crate::storage::{LogOffsets, PartitionLog};
+use crate::storage::{OffsetAndEpoch, PartitionLog, StorageError};
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 use rookery_raft::ids::LeaderEpoch;
@@ -16,29 +29,29 @@ impl Partition {
     /// Queues the leader's batches behind the log end and takes over its high watermark. Does not block; the synced end
     /// follows by [`PartitionEvents::follower_synced`](super::partition::PartitionEvents::follower_synced).
     ///
-    /// `wanted` is the offset that was asked for: the log must still end there. A log takes batches that begin above its
-    /// end (compaction leaves such gaps), so nothing but this comparison keeps an answer to an earlier position from
-    /// leaving a hole where an unsynced tail was lost.
+    /// The log must still end where it was `asked` for. A log takes batches that begin above its end (compaction leaves
+    /// such gaps), so nothing but this comparison keeps an answer to an earlier position from leaving a hole where an
+    /// unsynced tail was lost. The high watermark is of the same log.
     pub fn append_as_follower(
         &self,
         leader_epoch: LeaderEpoch,
-        wanted: i64,
+        asked: OffsetAndEpoch,
         batches: &[Bytes],
         high_watermark: i64,
     ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
-        let LogOffsets { log_start, log_end, .. } = role.log.offsets();
-        if log_end != wanted && !planted!(AppendBeyondLogEnd) {
-            return Err(ReplicaError::OffsetOutOfRange { offset: wanted, log_start, end: log_end });
-        }
+        let mut expected = if planted!(AppendBeyondLogEnd) { role.log.end() } else { asked };
         let now_ms = self.context.clock.wall_ms();
         for batch in batches {
-            role.log.append_as_follower(batch.clone(), now_ms)?;
+            expected = role.log.append_as_follower(batch.clone(), expected, now_ms)?;
         }
-        let offsets = role.log.offsets();
+        let position = position(&role.log);
+        if position.end() != expected {
+            return Err(StorageError::EndMoved { expected, end: position.end() }.into());
+        }
         let (moved, known) = {
             let mut replication = self.replication.lock();
-            let moved = replication.high_watermark.follow(high_watermark, offsets.log_start, offsets.log_end);
+            let moved = replication.high_watermark.follow(high_watermark, position.log_start, position.wanted);
             (moved, replication.high_watermark.offset())
         };
         if moved {
@@ -47,7 +60,7 @@ impl Partition {
                 waiter.wake();
             }
         }
-        Ok(position(&role.log))
+        Ok(position)
     }
 
     /// The leader's log starts later: so does this one, but never above the high watermark. **Blocks** (reads).
@@ -66,6 +79,7 @@ impl Partition {
     pub fn truncate(
         &self,
         leader_epoch: LeaderEpoch,
+        asked: OffsetAndEpoch,
         diverging: DivergingEpoch,
     ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
@@ -73,34 +87,35 @@ impl Partition {
             // Pretends: asks on from where the leader is, with the old tail in place.
             return Ok(FetchPosition { last_epoch: LeaderEpoch::NONE, ..position(&role.log) });
         }
-        let offsets = role.log.offsets();
-        let here = role.log.end_offset_for_epoch(diverging.epoch).map_or(offsets.log_end, |here| here.end_offset);
+        let asked = if planted!(CutMovedEnd) { role.log.end() } else { asked };
+        let here = role.log.end_offset_for_epoch(diverging.epoch).map_or(asked.offset, |here| here.end_offset);
         let end = here.min(diverging.end_offset);
         let high_watermark = self.high_watermark();
         if end < high_watermark {
             // Possible only after an unclean election, or a loss of synced data on every eligible replica.
             tracing::warn!(partition = %self.id(), end, high_watermark, "truncating below the high watermark");
         }
-        let end = if end < offsets.log_start {
-            role.log.truncate_fully_and_start_at(end)?;
-            end
-        } else {
-            role.log.truncate_to(end, self.context.clock.wall_ms())?
-        };
+        let end = role.log.truncate_to(end, asked, self.context.clock.wall_ms())?;
         self.replication.lock().high_watermark.truncate_to(end);
-        tracing::info!(partition = %self.id(), leader_epoch = leader_epoch.0, from = offsets.log_end, to = end, "truncated to the leader's log");
+        tracing::info!(partition = %self.id(), leader_epoch = leader_epoch.0, from = asked.offset, to = end, "truncated to the leader's log");
         Ok(position(&role.log))
     }
 
     /// The wanted offset is not in the leader's log. If the leader's log begins above this one's end (or this one is
     /// empty), nothing here is worth keeping: starts over at the leader's log start. Anything else is left alone, since
     /// throwing records away could throw away the last copy; the next registration or the leader's progress resolves it.
-    pub fn restart(&self, leader_epoch: LeaderEpoch, leader_log_start: i64) -> Result<FetchPosition, ReplicaError> {
+    pub fn restart(
+        &self,
+        leader_epoch: LeaderEpoch,
+        asked: OffsetAndEpoch,
+        leader_log_start: i64,
+    ) -> Result<FetchPosition, ReplicaError> {
         let role = self.follows(leader_epoch)?;
+        let asked = if planted!(CutMovedEnd) { role.log.end() } else { asked };
         let offsets = role.log.offsets();
         let empty = offsets.log_start == offsets.log_end;
         if leader_log_start > offsets.log_end || (empty && leader_log_start != offsets.log_end) {
-            role.log.truncate_fully_and_start_at(leader_log_start)?;
+            role.log.truncate_fully_and_start_at(leader_log_start, asked)?;
             let offsets = role.log.offsets();
             let high_watermark = self.high_watermark();
             self.replication.lock().high_watermark.follow(high_watermark, offsets.log_start, offsets.log_end);

@@ -1,5 +1,6 @@
 //! What can go wrong in this room. Every error can be cloned: one failed commit fails many waiters.
 
+use super::leader_epoch_cache::OffsetAndEpoch;
 use super::log_store::StoreGeneration;
 use rookery_raft::ids::LeaderEpoch;
 use std::sync::Arc;
@@ -51,6 +52,14 @@ pub enum StorageError {
     Truncated {
         /// The log's end after the truncation.
         new_end: i64,
+    },
+    /// The log does not end where it did when this was decided. Nothing was changed.
+    #[error("the log ends at {end}, this was decided for an end at {expected}")]
+    EndMoved {
+        /// The end it was decided for.
+        expected: OffsetAndEpoch,
+        /// The end now.
+        end: OffsetAndEpoch,
     },
     /// The partition's log was deleted.
     #[error("the log was deleted")]

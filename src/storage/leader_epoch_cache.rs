@@ -6,6 +6,7 @@
 //! the cache does not exist.
 
 use rookery_raft::ids::LeaderEpoch;
+use std::fmt;
 
 /// The first offset written in an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,22 @@ pub struct EpochEndOffset {
     pub epoch: LeaderEpoch,
     /// The offset after the last record of that epoch.
     pub end_offset: i64,
+}
+
+/// Where a log ends, and the leader epoch of its last record (`NONE` if it holds none). Logs that end alike hold the same records: the record at
+/// an (epoch, offset) is the same in every log, and so is all that comes before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OffsetAndEpoch {
+    /// The log's end.
+    pub offset: i64,
+    /// Of the record before it.
+    pub epoch: LeaderEpoch,
+}
+
+impl fmt::Display for OffsetAndEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (leader epoch {})", self.offset, self.epoch.0)
+    }
 }
 
 /// The epochs of one log.

@@ -60,7 +60,7 @@ pub(crate) use blocking::blocking;
 #[cfg(test)]
 pub(crate) use blocking::inline;
 pub use error::{AppendError, StorageError};
-pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
+pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache, OffsetAndEpoch};
 pub use log_class::LogClass;
 pub use log_directory::{LogConfig, LogDirectory};
 pub use log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreHealth};

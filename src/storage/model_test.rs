@@ -163,7 +163,7 @@ impl Run<'_> {
                 if offset < self.model.log_end {
                     self.model.truncate(offset);
                     let end = self.model.log_end;
-                    self.wrote(|log| assert_eq!(log.truncate_to(offset, 0).unwrap(), end));
+                    self.wrote(|log| assert_eq!(log.truncate_to(offset, log.end(), 0).unwrap(), end));
                 }
             }
             Op::AdvanceStart(part) => self.advance(self.model.offset_at(*part)),
@@ -196,7 +196,7 @@ impl Run<'_> {
                 if *fully {
                     let start = self.model.log_end + 7;
                     self.model = Model { batches: Vec::new(), log_start: start, log_end: start };
-                    self.wrote(|log| log.truncate_fully_and_start_at(start).unwrap());
+                    self.wrote(|log| log.truncate_fully_and_start_at(start, log.end()).unwrap());
                 }
             }
             Op::Crash(kept) => {
@@ -205,7 +205,8 @@ impl Run<'_> {
                 self.model = kept.unwrap_or_else(|| self.durable.clone());
                 self.durable = self.model.clone();
                 self.queued.clear();
-                assert!(self.log.append_as_follower(TestBatch::default().build(), 0).is_err(), "an old log is dead");
+                let late = self.log.append_as_follower(TestBatch::default().build(), self.log.end(), 0);
+                assert!(late.is_err(), "an old log is dead");
                 self.directory = LogDirectory::open(self.disk.store(), config(), 0).unwrap();
                 self.log = self.directory.get(&self.partition).expect("created and committed");
                 assert_eq!(self.log.failure(), None);
@@ -264,7 +265,7 @@ impl Run<'_> {
         let header = header_of(&batch).unwrap();
         self.model.log_end = header.last_offset() + 1;
         self.model.batches.push((header, batch.clone()));
-        self.wrote(|log| assert!(log.append_as_follower(batch, 0).is_ok()));
+        self.wrote(|log| assert_eq!(log.append_as_follower(batch, log.end(), 0), Ok(log.end())));
     }
 
     fn advance(&mut self, start: i64) {

@@ -61,6 +61,12 @@ impl Broker {
         self.store.commit();
     }
 
+    /// Its leader answers with these batches, and this high watermark.
+    fn bring(&self, leader_epoch: LeaderEpoch, batches: &[Bytes], high_watermark: i64) {
+        let (partition, asked) = (self.partition(), self.partition().log().end());
+        partition.append_as_follower(leader_epoch, asked, batches, high_watermark).unwrap();
+    }
+
     /// The error of a consumer's fetch, or how many batches it gets.
     fn consume(&self, offset: i64) -> Result<usize, i16> {
         let asked = ConsumerFetch { offset, max_bytes: 1 << 20, current_leader_epoch: -1, last_fetched_epoch: -1 };
@@ -84,7 +90,7 @@ impl Pair {
             pair.leader.store.commit();
             let batch = pair.leader.partition().log().read(n, n + 1, ReadLimit { max_bytes: 0, at_least_one: true });
             let batches = batch.unwrap().batches;
-            pair.follower.partition().append_as_follower(LeaderEpoch(0), n, &batches, n).unwrap();
+            pair.follower.bring(LeaderEpoch(0), &batches, n);
             pair.follower.store.commit();
         }
         pair.commit(3);
@@ -120,7 +126,7 @@ impl Pair {
             max_bytes: 1,
         };
         self.leader.partition().follower_fetch(OTHER, BrokerEpoch(EPOCHS[1]), &asked).unwrap();
-        self.follower.partition().append_as_follower(leader_epoch, synced, &[], synced).unwrap();
+        self.follower.bring(leader_epoch, &[], synced);
         let both = [&self.leader, &self.follower].map(|broker| broker.partition().high_watermark());
         assert_eq!(both, [synced; 2]);
     }
@@ -241,7 +247,7 @@ async fn damage_that_is_not_committed_waits_for_the_high_watermark() {
     pair.leader.store.commit();
     let all = pair.leader.partition().log().read(3, 5, ReadLimit { max_bytes: 1 << 20, at_least_one: true });
     let batches = all.unwrap().batches;
-    pair.follower.partition().append_as_follower(LeaderEpoch(0), 3, &batches, 3).unwrap();
+    pair.follower.bring(LeaderEpoch(0), &batches, 3);
     pair.follower.store.commit();
     pair.follower.corrupt(3);
     pair.follower.scrub().await;

@@ -20,7 +20,9 @@ fn a_leader_elected_uncleanly_showed_what_it_had_not_on_disk() {
     node.partition.apply(&state, &brokers).expect("it follows");
     let mut record = batch(7, 0, 1).to_vec();
     record[12..16].copy_from_slice(&0_i32.to_be_bytes()); // its leader's epoch
-    node.partition.append_as_follower(LeaderEpoch(0), 0, &[record.into()], 1).expect("the next record");
+    node.partition
+        .append_as_follower(LeaderEpoch(0), node.partition.log().end(), &[record.into()], 1)
+        .expect("the next record");
     assert_eq!((node.partition.high_watermark(), node.partition.log().offsets().synced_end), (1, 0));
     (state.leader, state.leader_epoch, state.partition_epoch) = (me, LeaderEpoch(1), PartitionEpoch(1));
     state.isr = [me].into();

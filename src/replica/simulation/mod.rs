@@ -10,6 +10,7 @@
 
 mod controller;
 mod elections;
+mod late_answers;
 mod races;
 mod world;
 

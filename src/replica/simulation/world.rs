@@ -117,6 +117,8 @@ struct Node {
     in_flight: BTreeMap<NodeId, u64>,
     /// Answers that their fetch task has taken, and not brought to the log yet: it does nothing else meanwhile.
     taken: BTreeMap<NodeId, Vec<FetchEvent>>,
+    /// What streams that have ended left on their blocking threads: it comes to the log beside all that follows.
+    left_behind: Vec<FetchEvent>,
     parked: Vec<Parked>,
     applied: usize,
     /// What is on its disk, kept while nothing can change there.
@@ -265,6 +267,8 @@ impl Seen {
 
 pub struct World {
     rng: StdRng,
+    /// For what changes nothing where all is well: it leaves the schedule of a seed as it is.
+    aside: StdRng,
     clock: Arc<SimClock>,
     nodes: Vec<Node>,
     controller: Controller,
@@ -381,6 +385,7 @@ impl World {
                 fetchers: BTreeMap::new(),
                 in_flight: BTreeMap::new(),
                 taken: BTreeMap::new(),
+                left_behind: Vec::new(),
                 parked: Vec::new(),
                 applied: 0,
                 disk: None,
@@ -390,6 +395,7 @@ impl World {
         let producers = (0..PRODUCERS).map(|at| Producer::new(at as i64));
         let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
+            aside: StdRng::seed_from_u64(!seed),
             clock,
             nodes: nodes.into(),
             controller: Controller::new(&ids),
@@ -450,6 +456,7 @@ impl World {
             990..997 => self.fail_store(at),
             _ => self.time_out_fetch(at),
         }
+        self.do_what_was_left_behind();
         self.settle();
     }
 
@@ -722,32 +729,64 @@ impl World {
     /// What the fetch tasks have taken comes to the log.
     fn bring_taken(&mut self, at: usize) {
         let now = self.clock.now();
-        let node = &mut self.nodes[at];
-        if !node.failed {
-            node.disk = None;
+        if !self.nodes[at].failed {
+            self.nodes[at].disk = None;
         }
         for (source, event) in
-            std::mem::take(&mut node.taken).into_iter().flat_map(|(s, e)| e.into_iter().map(move |e| (s, e)))
+            std::mem::take(&mut self.nodes[at].taken).into_iter().flat_map(|(s, e)| e.into_iter().map(move |e| (s, e)))
         {
+            self.leave_behind(at, &event);
+            let node = &mut self.nodes[at];
             // A stream that has ended brings nothing any more.
             let Some(fetcher) = node.fetchers.get_mut(&source) else { continue };
             let (id, epoch, moved) = match event {
-                FetchEvent::Records { id, leader_epoch, wanted, batches, high_watermark, .. } => {
-                    let appended = node.partition.append_as_follower(leader_epoch, wanted, &batches, high_watermark);
+                FetchEvent::Records { id, leader_epoch, asked, batches, high_watermark, .. } => {
+                    let appended = node.partition.append_as_follower(leader_epoch, asked, &batches, high_watermark);
                     (id, leader_epoch, appended)
                 }
-                FetchEvent::Diverged { id, leader_epoch, diverging } => {
+                FetchEvent::Diverged { id, leader_epoch, asked, diverging } => {
                     self.seen.truncations += 1;
-                    (id, leader_epoch, node.partition.truncate(leader_epoch, diverging))
+                    (id, leader_epoch, node.partition.truncate(leader_epoch, asked, diverging))
                 }
-                FetchEvent::OutOfRange { id, leader_epoch, log_start } => {
-                    (id, leader_epoch, node.partition.restart(leader_epoch, log_start))
+                FetchEvent::OutOfRange { id, leader_epoch, asked, log_start } => {
+                    (id, leader_epoch, node.partition.restart(leader_epoch, asked, log_start))
                 }
             };
             match moved {
                 Ok(position) => fetcher.moved(id, epoch, position),
                 Err(_) => fetcher.stuck(id, epoch, node.partition.follower_position(epoch).ok(), now),
             };
+        }
+    }
+
+    /// A stream may end while its truncation waits for a thread, and the next one hears the same.
+    fn leave_behind(&mut self, at: usize, event: &FetchEvent) {
+        let cuts = matches!(event, FetchEvent::Diverged { .. } | FetchEvent::OutOfRange { .. });
+        if cuts && self.aside.random_range(0..100) < 30 {
+            self.nodes[at].left_behind.push(event.clone());
+        }
+    }
+
+    fn do_what_was_left_behind(&mut self) {
+        let at = self.aside.random_range(0..3);
+        if self.nodes[at].left_behind.is_empty() || self.aside.random_range(0..100) >= 10 {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        let next = self.aside.random_range(0..node.left_behind.len());
+        let before = node.partition.log().offsets().log_end;
+        // Nobody asks what came of it.
+        match node.left_behind.swap_remove(next) {
+            FetchEvent::Diverged { leader_epoch, asked, diverging, .. } => {
+                drop(node.partition.truncate(leader_epoch, asked, diverging));
+            }
+            FetchEvent::OutOfRange { leader_epoch, asked, log_start, .. } => {
+                drop(node.partition.restart(leader_epoch, asked, log_start));
+            }
+            FetchEvent::Records { .. } => unreachable!("it cuts nothing"),
+        }
+        if !node.failed && node.partition.log().offsets().log_end != before {
+            node.disk = None;
         }
     }
 
@@ -835,6 +874,7 @@ impl World {
         node.fetchers.clear();
         node.in_flight.clear();
         node.taken.clear();
+        node.left_behind.clear();
         // Its connections break, and whoever waits for an answer learns it.
         let parked = std::mem::take(&mut node.parked);
         node.disk = None;

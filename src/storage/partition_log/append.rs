@@ -2,6 +2,7 @@
 
 use super::super::batch_header::{checked, stamped};
 use super::super::error::{AppendError, StorageError};
+use super::super::leader_epoch_cache::OffsetAndEpoch;
 use super::super::log_store::StoreOp;
 use super::super::producer_state::ChangedProducers;
 use super::super::tail_cache::{EvictTail, TailBatch};
@@ -103,13 +104,19 @@ impl PartitionLog {
         Ok(info)
     }
 
-    /// Queues one or more whole batches fetched from the leader; a partial last one is ignored. They must begin at the
-    /// log's end or above it (a gap is what compaction left on the leader), and epochs must not go back. The bytes are not copied:
-    /// nobody reads them here, and what holds them lets go as soon as they are on disk.
-    pub fn append_as_follower(self: &Arc<Self>, records: Bytes, now_ms: i64) -> Result<AppendInfo, AppendError> {
+    /// Queues one or more whole batches fetched from the leader for a log that ends at `expected`; returns where it ends now. A partial
+    /// last one is ignored. They must begin at the log's end or above it (a gap is what compaction left on the leader), and epochs must
+    /// not go back. The bytes are not copied: nobody reads them here, and what holds them lets go as soon as they are on disk.
+    pub fn append_as_follower(
+        self: &Arc<Self>,
+        records: Bytes,
+        expected: OffsetAndEpoch,
+        now_ms: i64,
+    ) -> Result<OffsetAndEpoch, AppendError> {
         let fetched = split_batches(&records, true)?;
         let mut state = self.state.lock();
         state.check_online()?;
+        state.check_end(expected)?;
         let mut log_end = state.log_end;
         // An epoch without records was assigned while leading; a later leader need not know it.
         let mut last_epoch = state.epochs.latest().filter(|last| last.start_offset < log_end).map(|last| last.epoch);
@@ -129,17 +136,10 @@ impl PartitionLog {
             log_end = header.last_offset() + 1;
             producers.add(header, now_ms);
         }
-        let info = AppendInfo {
-            first_offset: fetched[0].0.base_offset,
-            last_offset: log_end - 1,
-            log_append_time_ms: -1,
-            log_start_offset: state.log_start,
-            duplicate: false,
-        };
         let changed = producers.finish();
         self.queue_batches(&mut state, fetched, changed, now_ms)?;
         state.in_flight.back_mut().expect("just queued").is_fetched = true;
-        Ok(info)
+        Ok(state.end())
     }
 
     /// Queues checked batches with their final offsets and moves the state; how many bytes. On `Err` nothing moved.

@@ -169,7 +169,7 @@ fn a_stale_note_is_forgotten() {
 fn truncation_and_a_new_log_start_leave_nothing_to_mend() {
     let rig = rig();
     rig.scrub();
-    rig.log.truncate_to(1, 0).unwrap_err(); // it cannot be told where the damaged batch begins
+    rig.log.truncate_to(1, rig.log.end(), 0).unwrap_err(); // it cannot be told where the damaged batch begins
     rig.log.advance_log_start(2).unwrap();
     assert_eq!(rig.noted(), [0; 0]);
     assert_eq!(rig.log.repair(1, 4, &rig.batches[1]), Err(RepairError::NotDamaged));
@@ -180,7 +180,7 @@ fn truncation_and_a_new_log_start_leave_nothing_to_mend() {
     rig.scrub();
     // Queued, and overtaken: the truncation is behind it.
     rig.log.repair(1, 4, &rig.batches[1]).unwrap();
-    rig.log.truncate_fully_and_start_at(0).unwrap();
+    rig.log.truncate_fully_and_start_at(0, rig.log.end()).unwrap();
     append(&rig.log, 5);
     rig.store.commit();
     assert_eq!((rig.stored().len(), rig.log.offsets().log_end), (1, 1));

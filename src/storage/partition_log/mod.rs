@@ -23,6 +23,8 @@
 //! 4. A refused append has changed nothing: new values are computed first and taken over after the store accepted the
 //!    write.
 //! 5. The epoch of a batch is in the store no later than the batch (same write), and leaves it no later.
+//! 6. What a follower does to the log's end names the end that it was decided for ([`OffsetAndEpoch`]), and is refused if the log ends
+//!    elsewhere by then. Both are compared under the lock that covers the change, so what comes late never meets another log than its own.
 //!
 //! One lock guards everything. Checksums, copies and disk reads of fetches happen outside it; truncation and changes of the
 //! log start read the disk inside it (they are rare, and nothing may move meanwhile). Callbacks run without it.
@@ -41,7 +43,7 @@ mod time_lookup;
 mod truncate;
 
 use super::error::{AppendError, StorageError};
-use super::leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
+use super::leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache, OffsetAndEpoch};
 use super::log_class::LogClass;
 use super::log_directory::LogConfig;
 use super::log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreOp, StoreWrite, WriteCompletion};
@@ -176,6 +178,18 @@ impl LogState {
         LogOffsets { log_start: self.log_start, log_end: self.log_end, synced_end: self.synced_end }
     }
 
+    fn end(&self) -> OffsetAndEpoch {
+        // The newest epoch may have no record, and no other log need know it.
+        let last_record = Some(self.log_end - 1).filter(|last| *last >= self.log_start);
+        let epoch = last_record.and_then(|last| self.epochs.epoch_of(last)).unwrap_or(LeaderEpoch::NONE);
+        OffsetAndEpoch { offset: self.log_end, epoch }
+    }
+
+    fn check_end(&self, expected: OffsetAndEpoch) -> Result<(), StorageError> {
+        let end = self.end();
+        if end == expected { Ok(()) } else { Err(StorageError::EndMoved { expected, end }) }
+    }
+
     fn class(&self) -> LogClass {
         self.extents.last().expect("a log always has an extent").class
     }
@@ -206,6 +220,17 @@ impl PartitionLog {
     /// Start, end and synced end at one moment.
     pub fn offsets(&self) -> LogOffsets {
         self.state.lock().offsets()
+    }
+
+    /// The end, and the epoch of the last record.
+    pub fn end(&self) -> OffsetAndEpoch {
+        self.state.lock().end()
+    }
+
+    /// The three ends and the epoch of the last record, at one moment.
+    pub fn position(&self) -> (LogOffsets, OffsetAndEpoch) {
+        let state = self.state.lock();
+        (state.offsets(), state.end())
     }
 
     /// The high watermark last checkpointed before this open, inside the log.

@@ -161,12 +161,36 @@ fn an_append_in_flight_does_not_raise_the_synced_end_over_a_truncation() {
         rig.append(&TestBatch::default()).unwrap();
     }
     let mut lost = rig.log.when_synced(5);
-    assert_eq!(rig.log.truncate_to(2, 0), Ok(2));
+    assert_eq!(rig.log.truncate_to(2, rig.log.end(), 0), Ok(2));
     assert_eq!(lost.try_recv(), Ok(Err(StorageError::Truncated { new_end: 2 })));
     rig.store.commit_some(5);
     assert_eq!(rig.log.offsets().synced_end, 2);
     rig.store.commit();
     assert_eq!(rig.log.read(0, i64::MAX, EVERYTHING).unwrap().next_offset, 2);
+}
+
+/// A cut that was decided for one tail, and came when another one lay there.
+#[test]
+fn a_late_truncation_cut_what_had_been_appended_and_synced_since() {
+    let rig = rig();
+    let follow = |epoch: i32, base_offset| {
+        let batch = TestBatch { base_offset, leader_epoch: epoch, ..TestBatch::default() }.build();
+        rig.log.append_as_follower(batch, rig.log.end(), 0).unwrap()
+    };
+    let decided_for = (0..3).map(|offset| follow(1, offset)).last().unwrap();
+    assert_eq!(decided_for, OffsetAndEpoch { offset: 3, epoch: LeaderEpoch(1) });
+    assert_eq!(rig.log.truncate_to(1, decided_for, 0), Ok(1));
+    follow(2, 1);
+    // The same offset, and another tail.
+    for end in [follow(2, 2), follow(2, 3)] {
+        rig.store.commit();
+        let refused = StorageError::EndMoved { expected: decided_for, end: rig.log.end() };
+        assert_eq!(rig.log.truncate_to(1, decided_for, 0), Err(refused.clone()));
+        assert_eq!(rig.log.truncate_fully_and_start_at(9, decided_for), Err(refused.clone()));
+        let late = TestBatch { base_offset: 9, leader_epoch: 2, ..TestBatch::default() }.build();
+        assert_eq!(rig.log.append_as_follower(late, decided_for, 0), Err(refused.into()));
+        assert_eq!((rig.store.queued(), rig.log.offsets().synced_end), (0, rig.log.end().offset), "{end}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::super::batch_header::header_of;
 use super::super::error::StorageError;
+use super::super::leader_epoch_cache::OffsetAndEpoch;
 use super::super::log_store::StoreOp;
 use super::super::partition_meta::Extent;
 use super::super::time_index::OpenChunk;
@@ -49,16 +50,22 @@ fn notify(waiters: Vec<(Waiter, Result<(), StorageError>)>) {
 
 impl PartitionLog {
     /// Removes everything at or above `offset`, and a batch that spans it, with the epochs, time entries and producer
-    /// snapshots above; returns the new end. One write. **Blocks** (reads).
-    pub fn truncate_to(self: &Arc<Self>, offset: i64, now_ms: i64) -> Result<i64, StorageError> {
+    /// snapshots above; returns the new end. One write. Refused unless the log ends at `expected`. **Blocks** (reads).
+    pub fn truncate_to(
+        self: &Arc<Self>,
+        offset: i64,
+        expected: OffsetAndEpoch,
+        now_ms: i64,
+    ) -> Result<i64, StorageError> {
         let mut state = self.state.lock();
         state.check_online()?;
+        state.check_end(expected)?;
         if offset >= state.log_end {
             return Ok(state.log_end);
         }
         if offset < state.log_start {
             drop(state);
-            self.truncate_fully_and_start_at(offset)?;
+            self.truncate_fully_and_start_at(offset, expected)?;
             return Ok(offset);
         }
         let spanning = self.batch_at(&state, offset, state.log_end)?;
@@ -91,10 +98,15 @@ impl PartitionLog {
     }
 
     /// Empties the log; it goes on at `offset` (Kafka: truncateFullyAndStartAt). A follower does this when the leader's log
-    /// starts above its own end.
-    pub fn truncate_fully_and_start_at(self: &Arc<Self>, offset: i64) -> Result<(), StorageError> {
+    /// starts above its own end. Refused unless the log ends at `expected`.
+    pub fn truncate_fully_and_start_at(
+        self: &Arc<Self>,
+        offset: i64,
+        expected: OffsetAndEpoch,
+    ) -> Result<(), StorageError> {
         let mut state = self.state.lock();
         state.check_online()?;
+        state.check_end(expected)?;
         let mut ops = state.delete_batches(0..i64::MAX);
         ops.push(StoreOp::DeleteTimeEntries(0..i64::MAX));
         ops.extend(state.snapshots.iter().map(|s| StoreOp::DeleteProducerSnapshot { offset: s.0 }));

@@ -260,7 +260,7 @@ fn batches_are_stored_as_they_came() {
             TestBatch { base_offset, leader_epoch: 4, payload: vec![7; size], ..TestBatch::default() }.build()
         })
         .collect();
-    log.append_as_follower(sent.concat().into(), 0).unwrap();
+    log.append_as_follower(sent.concat().into(), log.end(), 0).unwrap();
     synced(&log);
     assert_eq!(log.read(0, i64::MAX, EVERYTHING).unwrap().batches, sent);
 }
