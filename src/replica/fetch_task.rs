@@ -11,7 +11,7 @@ use super::message::{ReplicaFetchRequest, ReplicaFetchResponse, ReplicaProgress}
 use super::partition::{Clock, Partition};
 use super::replica_service::Replicas;
 use crate::peer::{Lane, PeerPool};
-use crate::storage::{self, StorageError};
+use crate::storage;
 use parking_lot::Mutex;
 use rookery_raft::ids::{BrokerEpoch, ClusterId, LeaderEpoch, NodeId, TopicIdPartition};
 use std::future::pending;
@@ -233,13 +233,14 @@ impl Stream {
                 }
             }
             Err(ReplicaError::NotLeaderOrFollower) => {} // another term: it has been started anew, or stopped
-            // What it would have to read is damaged, and would be every time.
-            Err(ReplicaError::Storage(StorageError::Corrupt(what))) => partition.give_up(&what),
             Err(error) => {
                 // Some of it may have been queued: ask on from where the log stands now.
                 let position = partition.follower_position(leader_epoch).ok();
-                let is_new = self.fetcher.lock().stuck(id, leader_epoch, position, self.surroundings.clock.now());
-                if is_new {
+                let stuck = self.fetcher.lock().stuck(id, leader_epoch, position, self.surroundings.clock.now());
+                if stuck.is_some_and(|stuck| partition.give_up_unreadable(&error, stuck)) {
+                    // Nothing is said of a log that was given up.
+                    self.fetcher.lock().stop(id);
+                } else if stuck == Some(Duration::ZERO) {
                     tracing::warn!(partition = %id, source = self.source.0, %error, "replication of this partition is stuck; trying on");
                 }
             }

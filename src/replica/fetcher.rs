@@ -132,8 +132,15 @@ struct FetchState {
     /// What was synced while an answer was being applied, also one that brings no records: [`Fetcher::moved`] may tell a position
     /// that was read before. `None` while nothing is applied.
     synced_meanwhile: Option<i64>,
-    /// The last pause, while the log cannot take the answers.
-    stuck: Option<Duration>,
+    /// While the log cannot take the answers.
+    stuck: Option<Stuck>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stuck {
+    since: Duration,
+    /// The last one.
+    pause: Duration,
 }
 
 /// The follower's side of one replication stream.
@@ -229,24 +236,26 @@ impl Fetcher {
     }
 
     /// The log could not take an answer, and stands at `position` now, if it can say so: ask on from there after a pause, which is longer each
-    /// time until it moves. Whether that is new.
+    /// time until it moves. For how long that has gone on: no time if it is new; `None` if another term is followed.
     pub fn stuck(
         &mut self,
         id: TopicIdPartition,
         leader_epoch: LeaderEpoch,
         position: Option<FetchPosition>,
         now: Duration,
-    ) -> bool {
+    ) -> Option<Duration> {
         if let Some(position) = position {
             self.stands_at(id, leader_epoch, position);
         }
         let (first, longest) = (self.config.backoff, self.config.backoff_max);
-        let Some(state) = self.state(id, leader_epoch) else { return false };
-        let is_new = state.stuck.is_none();
-        let pause = state.stuck.map_or(first, |pause| (pause * 2).min(longest));
-        state.stuck = Some(pause);
-        self.rest_for(id, leader_epoch, now + pause);
-        is_new
+        let state = self.state(id, leader_epoch)?;
+        let stuck = match state.stuck {
+            None => Stuck { since: now, pause: first },
+            Some(Stuck { since, pause }) => Stuck { since, pause: (pause * 2).min(longest) },
+        };
+        state.stuck = Some(stuck);
+        self.rest_for(id, leader_epoch, now + stuck.pause);
+        Some(now.saturating_sub(stuck.since))
     }
 
     fn stands_at(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, position: FetchPosition) {
@@ -672,7 +681,7 @@ mod tests {
         let (mut now, mut pauses) = (ms(1), Vec::new());
         for n in 0..8 {
             assert_eq!(fetcher.on_response(answer(vec![records(A)]), now).len(), 1);
-            assert_eq!(fetcher.stuck(A, EPOCH, Some(at(10, 10)), now), n == 0, "told once");
+            assert_eq!(fetcher.stuck(A, EPOCH, Some(at(10, 10)), now), Some(now - ms(1)), "since the first time: {n}");
             assert!(fetcher.next_request(now).expect("B goes on").changed.is_empty());
             fetcher.on_response(answer(vec![]), now);
             let due = fetcher.next_due().expect("it is asked again");
@@ -686,7 +695,7 @@ mod tests {
         fetcher.next_request(now);
         fetcher.on_response(answer(vec![records(A)]), now);
         assert!(!fetcher.moved(A, EPOCH, at(20, 10)), "also told once");
-        assert!(fetcher.stuck(A, EPOCH, None, now));
+        assert_eq!(fetcher.stuck(A, EPOCH, None, now), Some(ms(0)), "new");
         assert_eq!(fetcher.next_due(), Some(now + ms(20)), "from the beginning");
     }
 

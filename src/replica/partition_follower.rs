@@ -24,6 +24,7 @@ use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 use rookery_raft::ids::LeaderEpoch;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Partition {
     /// Queues the leader's batches behind the log end and takes over its high watermark. Does not block; the synced end
@@ -127,6 +128,23 @@ impl Partition {
             log_start: leader_log_start,
             end: offsets.log_end,
         })
+    }
+
+    /// An answer could not be brought to the log, for this long by now. Where that is because what has to be read is not to be had, the log is
+    /// given up: at once if it is damaged (it would be every time), after `replica.lag.time.max.ms` if the disk does not give it back.
+    /// (Until then the log is as it was. It may be read yet, and be elected meanwhile.) Not for a store that has failed: it is opened anew,
+    /// with all its logs. Whether it was given up.
+    pub fn give_up_unreadable(&self, error: &ReplicaError, stuck: Duration) -> bool {
+        let what = match error {
+            ReplicaError::Storage(StorageError::Corrupt(what)) => what,
+            ReplicaError::Storage(StorageError::Offline(what)) if stuck > self.context.config.lag_max => what,
+            _ => return false,
+        };
+        let is_alone = self.log().is_store_online();
+        if is_alone {
+            self.give_up(what);
+        }
+        is_alone
     }
 
     /// Where the log of a follower stands now.

@@ -62,6 +62,8 @@ struct Inner {
     queued_bytes: usize,
     queued_bytes_max: usize,
     fault: Option<Fault>,
+    /// Reads of batches that come back, if they do not all.
+    reads_left: Option<usize>,
 }
 
 /// A disk in memory.
@@ -85,6 +87,7 @@ impl MemoryStore {
             queued_bytes: 0,
             queued_bytes_max: usize::MAX,
             fault: None,
+            reads_left: None,
         };
         Arc::new(Self { identity: StoreIdentity { directory_id, cluster_id }, clock, inner: Mutex::new(inner) })
     }
@@ -137,6 +140,11 @@ impl MemoryStore {
     /// Sets what goes wrong with the next commit.
     pub fn inject(&self, fault: Fault) {
         self.inner.lock().fault = Some(fault);
+    }
+
+    /// The next `left` reads of batches come back, and none behind them (EIO); with `None` all do. Writes are taken all the time.
+    pub fn set_reads_left(&self, left: Option<usize>) {
+        self.inner.lock().reads_left = left;
     }
 
     /// Bounds the queue.
@@ -216,6 +224,17 @@ impl MemoryStore {
 }
 
 impl Inner {
+    fn begin_read(&mut self) -> Result<(), StorageError> {
+        match &mut self.reads_left {
+            None => Ok(()),
+            Some(0) => Err(StorageError::Offline("input/output error".into())),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
     fn find(&self, partition: TopicIdPartition, last_offset: i64) -> Option<(LocalPartitionId, LogClass)> {
         let is_its = |data: &PartitionData| PartitionMeta::decode(&data.meta).is_some_and(|m| m.partition == partition);
         let (id, data) = self.durable.iter().find(|(_, data)| is_its(data))?;
@@ -329,6 +348,7 @@ impl LogStore for MemoryStore {
         last_offsets: Range<i64>,
         max_bytes: usize,
     ) -> Result<Vec<StoredBatch>, StorageError> {
+        self.inner.lock().begin_read()?;
         self.read(|inner| {
             let mut found = Vec::new();
             let mut size = 0;

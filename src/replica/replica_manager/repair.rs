@@ -7,6 +7,7 @@
 //! | a batch at or above it, on a leader, and not in memory | the same | after `replica.lag.time.max.ms` the log is **given up**: followers cannot get over it, and another replica has to lead |
 //! | what an open or a truncation has to read: the last chunk, a producer snapshot, the batch that spans the new end | the open, the truncation | the log is given up |
 //! | the same, where this broker has the only replica | | the replica is offline; a person decides |
+//! | nothing, but the disk does not give back what a truncation or a new log start has to read, and the store goes on | the fetch from the leader, which is tried again | after `replica.lag.time.max.ms` the log is given up; until then it is as it was, and may be elected |
 //! | a batch of which no replica has a sound copy | every replica that was asked | told in log, health and metric, asked again from time to time; its readers get CORRUPT_MESSAGE there, and go on behind it |
 //! | keys in a block of a table, a block that cannot be taken apart | a read, the scrub | the log is given up; where this broker has the only replica its readers get CORRUPT_MESSAGE there |
 //! | any block of a table | the same, or a compaction | its column family is compacted no more, which is told (`src/storage/rocksdb/store.rs`) |

@@ -3,7 +3,7 @@
 use super::repair::Waiting;
 use super::*;
 use crate::replica::error::{CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR};
-use crate::replica::message::{BatchRequest, FetchPartition};
+use crate::replica::message::{BatchRequest, DivergingEpoch, FetchPartition};
 use crate::replica::partition::FollowerState;
 use crate::replica::replica_manager::repair::{DamageCounts, LogNews};
 use crate::replica::testing::*;
@@ -371,4 +371,57 @@ async fn a_leader_whose_uncommitted_batch_is_damaged_gives_its_log_up_after_a_wh
     pair.leader.mend().await;
     assert_eq!(pair.leader.partition().role().0, Role::Offline);
     assert_eq!(pair.leader.manager.log_news().lost, [P]);
+}
+
+/// A disk that does not give back what a truncation has to read, under a store that goes on.
+#[tokio::test]
+async fn a_replica_whose_truncation_could_not_read_was_offline_until_a_restart() {
+    let mut pair = Pair::new();
+    let store = pair.follower.store.clone();
+    pair.tell(&[isr(1, ME, &[ME, OTHER])]);
+    let truncate = |partition: &Partition, epoch: i32, end_offset: i64| {
+        let diverging = DivergingEpoch { epoch: LeaderEpoch(0), end_offset };
+        partition.truncate(LeaderEpoch(epoch), partition.log().end(), diverging)
+    };
+    let partition = pair.follower.partition();
+    store.set_reads_left(Some(1));
+    let error = truncate(&partition, 1, 2).unwrap_err();
+    assert!(!partition.give_up_unreadable(&error, Duration::from_secs(1)), "it may come round");
+    assert_eq!(partition.follower_position(LeaderEpoch(1)).unwrap().wanted, 3);
+
+    // Elected meanwhile, it has all it said that it has.
+    pair.tell(&[isr(2, OTHER, &[ME, OTHER])]);
+    assert_eq!(partition.role(), (Role::Leader, LeaderEpoch(2)));
+    pair.tell(&[isr(3, ME, &[ME, OTHER])]);
+    store.set_reads_left(None);
+    assert_eq!(truncate(&partition, 3, 2).unwrap().wanted, 2, "by itself");
+
+    store.set_reads_left(Some(1));
+    let error = truncate(&partition, 3, 1).unwrap_err();
+    let long = Duration::from_secs(60);
+    assert!(!partition.give_up_unreadable(&StorageError::QueueFull { queued_bytes: 1 }.into(), long), "a busy disk");
+    assert!(partition.give_up_unreadable(&error, long));
+    assert_eq!(pair.follower.manager.log_news().lost, [P]);
+    pair.tell(&[lost(4, ME, OTHER)]);
+    pair.follower.mend().await;
+    store.set_reads_left(None);
+    assert!(stored(&store).is_empty(), "copied anew");
+    assert_eq!(partition.role(), (Role::Follower(FollowerState { leader: ME }), LeaderEpoch(4)));
+    assert_eq!(pair.follower.manager.damage(), DamageCounts::default());
+}
+
+/// The error that a failed store gives for every log is not the log's own.
+#[tokio::test]
+async fn a_store_that_has_failed_is_opened_anew_and_no_log_of_it_is_given_up() {
+    let pair = Pair::new();
+    let partition = pair.follower.partition();
+    pair.follower.store.lose_log();
+    pair.follower.store.crash(0);
+    let errors = [StorageError::Corrupt("a table".into()), StorageError::Offline("a disk".into())];
+    for error in errors.iter().cloned().map(ReplicaError::Storage) {
+        assert!(!partition.give_up_unreadable(&error, Duration::from_secs(60)));
+    }
+    pair.follower.store.reopen().unwrap();
+    assert!(!partition.give_up_unreadable(&errors[1].clone().into(), Duration::from_secs(60)), "the log is an old one");
+    assert_eq!(partition.given_up(), None);
 }

@@ -746,6 +746,14 @@ impl World {
                 }
                 FetchEvent::Diverged { id, leader_epoch, asked, diverging } => {
                     self.seen.truncations += 1;
+                    // A truncation that its disk fails in the middle is as if it had not been tried.
+                    node.store.set_reads_left(Some(self.aside.random_range(0..4)));
+                    let first = node.partition.truncate(leader_epoch, asked, diverging);
+                    node.store.set_reads_left(None);
+                    if let Ok(position) = first {
+                        fetcher.moved(id, leader_epoch, position);
+                        continue;
+                    }
                     (id, leader_epoch, node.partition.truncate(leader_epoch, asked, diverging))
                 }
                 FetchEvent::OutOfRange { id, leader_epoch, asked, log_start } => {
@@ -754,7 +762,7 @@ impl World {
             };
             match moved {
                 Ok(position) => fetcher.moved(id, epoch, position),
-                Err(_) => fetcher.stuck(id, epoch, node.partition.follower_position(epoch).ok(), now),
+                Err(_) => fetcher.stuck(id, epoch, node.partition.follower_position(epoch).ok(), now).is_some(),
             };
         }
     }

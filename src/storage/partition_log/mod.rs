@@ -11,7 +11,7 @@
 //!
 //! | state | leaves it by |
 //! |---|---|
-//! | online | a failed commit, a close → failed; `delete` → deleted; damage found at open → failed |
+//! | online | a failed commit, a close → failed; `delete` → deleted; damage found at open, `give_up` → failed |
 //! | failed, deleted | never: reopen the store, load the directory, take the new `PartitionLog` |
 //!
 //! # Invariants
@@ -20,8 +20,8 @@
 //! 2. Every batch at or above `tail.start_offset` is in the tail; every batch below it is on disk and visible there. Hence
 //!    a disk read is always bounded by the start of the tail, and never meets batches a queued truncation will remove.
 //! 3. The store gets writes in the order of the state changes: both happen under the one lock of the log.
-//! 4. A refused append has changed nothing: new values are computed first and taken over after the store accepted the
-//!    write.
+//! 4. A refused append, truncation or new start has changed nothing: what it needs of the disk is read and new values are computed first, and
+//!    taken over after the store accepted the write. So only its store, damage and its end fail a log.
 //! 5. The epoch of a batch is in the store no later than the batch (same write), and leaves it no later.
 //! 6. What a follower does to the log's end names the end that it was decided for ([`OffsetAndEpoch`]), and is refused if the log ends
 //!    elsewhere by then. Both are compared under the lock that covers the change, so what comes late never meets another log than its own.
@@ -46,7 +46,9 @@ use super::error::{AppendError, StorageError};
 use super::leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache, OffsetAndEpoch};
 use super::log_class::LogClass;
 use super::log_directory::LogConfig;
-use super::log_store::{LocalPartitionId, LogStore, StoreGeneration, StoreOp, StoreWrite, WriteCompletion};
+use super::log_store::{
+    LocalPartitionId, LogStore, StoreGeneration, StoreHealth, StoreOp, StoreWrite, WriteCompletion,
+};
 use super::partition_meta::{Extent, PartitionMeta};
 use super::producer_state::ProducerState;
 use super::tail_cache::{EvictTail, Tail};
@@ -215,6 +217,12 @@ impl PartitionLog {
     /// The open of the store it was loaded under.
     pub fn generation(&self) -> StoreGeneration {
         self.generation
+    }
+
+    /// Whether the store takes writes, and is still the open that this log belongs to. (A store that opens anew changes its generation
+    /// before it is online.)
+    pub fn is_store_online(&self) -> bool {
+        self.store.health() == StoreHealth::Online && self.store.generation() == self.generation
     }
 
     /// Start, end and synced end at one moment.

@@ -1,4 +1,4 @@
-//! What is kept in memory only, made again from the store: at open, and after a truncation.
+//! What is kept in memory only, made again from the store: at open, and for a truncation.
 
 use super::super::batch_header::header_of;
 use super::super::error::StorageError;
@@ -15,6 +15,21 @@ use std::sync::Arc;
 
 /// Without any snapshot, producers are rebuilt from this much of the tail. (With snapshots it is never that far.)
 const PRODUCER_REPLAY_BYTES_MAX: u64 = 16 << 20;
+
+/// What is kept in memory only, of a log with a certain end.
+pub(super) struct Rebuilt {
+    chunk: OpenChunk,
+    producers: ProducerState,
+    replayed: u64,
+}
+
+impl LogState {
+    pub(super) fn take_rebuilt(&mut self, rebuilt: Rebuilt) {
+        self.chunk = rebuilt.chunk;
+        self.producers = rebuilt.producers;
+        self.bytes_since_snapshot = rebuilt.replayed;
+    }
+}
 
 impl PartitionLog {
     /// A log that has nothing in the store yet.
@@ -60,12 +75,13 @@ impl PartitionLog {
         state.snapshots = stored.producer_snapshots.into_iter().filter(|s| s.0 <= log_end).collect();
         let log = Self::with_state(store, stored.id, config, state, partition);
         let mut state = log.state.lock();
-        match log.rebuild(&mut state, now_ms) {
+        match log.rebuilt(&state, log_end, now_ms) {
+            Ok(rebuilt) => state.take_rebuilt(rebuilt),
             Err(StorageError::Corrupt(what)) => {
                 tracing::error!(%partition, %what, "the log is damaged and stays offline");
                 state.failed = Some(StorageError::Corrupt(what));
             }
-            other => other?,
+            Err(error) => return Err(error),
         }
         drop(state);
         Ok(log)
@@ -90,13 +106,13 @@ impl PartitionLog {
         })
     }
 
-    /// Makes producers and the open chunk of the time index as they were when the log ended where it ends now. The
-    /// snapshots must already be those at or below the end.
-    pub(super) fn rebuild(&self, state: &mut LogState, now_ms: i64) -> Result<(), StorageError> {
-        let last_entry = self.last_entry_before(state, state.log_end)?;
+    /// Producers and the open chunk of the time index as they were when the log ended at `end`, where a batch ends. Reads only what lies
+    /// below, and changes nothing.
+    pub(super) fn rebuilt(&self, state: &LogState, end: i64, now_ms: i64) -> Result<Rebuilt, StorageError> {
+        let last_entry = self.last_entry_before(state, end)?;
         let mut chunk = last_entry.map_or(OpenChunk::at_position(state.start_position), |e| OpenChunk::after(Some(e)));
         let chunk_from = last_entry.map_or(state.log_start, |e| e.last_offset + 1);
-        let (producers_from, mut producers) = match state.snapshots.back() {
+        let (producers_from, mut producers) = match state.snapshots.iter().rev().find(|s| s.0 <= end) {
             Some((offset, bytes)) => {
                 let damaged =
                     || StorageError::corrupt(format!("{}: the producer snapshot at {offset}", self.partition));
@@ -106,7 +122,7 @@ impl PartitionLog {
         };
         let mut replayed = 0;
         let mut at = chunk_from.min(producers_from).max(state.log_start);
-        while let Some(batch) = self.batch_at(state, at, state.log_end)? {
+        while let Some(batch) = self.batch_at(state, at, end)? {
             let header = header_of(&batch)?;
             if header.last_offset() >= chunk_from {
                 chunk.add(&header, now_ms);
@@ -117,10 +133,7 @@ impl PartitionLog {
             }
             at = header.last_offset() + 1;
         }
-        state.chunk = chunk;
-        state.producers = producers;
-        state.bytes_since_snapshot = replayed;
-        Ok(())
+        Ok(Rebuilt { chunk, producers, replayed })
     }
 
     /// The producers as they were when the log ended at `offset`, of those still known: replayed from the newest snapshot

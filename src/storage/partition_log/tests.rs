@@ -193,6 +193,41 @@ fn a_late_truncation_cut_what_had_been_appended_and_synced_since() {
     }
 }
 
+/// Its store stayed online, so that nobody opened it anew: the replica could not fetch, not lead and not be deleted until a restart.
+#[test]
+fn a_read_error_in_the_middle_of_a_truncation_failed_the_log_for_ever() {
+    let rig = rig_with(0);
+    for sequence in 0..4 {
+        rig.append(&TestBatch { producer: Some((9, 0, sequence)), ..TestBatch::default() }).unwrap();
+        rig.store.commit();
+    }
+    let mut failed = 0;
+    for reads in 0.. {
+        let (end, producers) = (rig.log.end(), rig.log.producers());
+        rig.store.set_reads_left(Some(reads));
+        let truncated = rig.log.truncate_to(2, end, 0);
+        rig.store.set_reads_left(None);
+        if truncated.is_ok() {
+            break;
+        }
+        failed += 1;
+        assert!(matches!(truncated, Err(StorageError::Offline(_))));
+        assert!(rig.log.is_store_online());
+        assert_eq!((rig.log.failure(), rig.store.queued()), (None, 0));
+        assert_eq!((rig.log.end(), rig.log.producers()), (end, producers));
+        assert_eq!(rig.log.read(0, 4, EVERYTHING).unwrap().next_offset, 4);
+    }
+    assert!(failed > 1, "it reads more than the batch that it cuts at");
+    let next = TestBatch { producer: Some((9, 0, 2)), ..TestBatch::default() };
+    assert_eq!(rig.append(&next).unwrap().first_offset, 2, "as if nothing had been");
+    rig.store.set_reads_left(Some(0));
+    rig.log.truncate_to(1, rig.log.end(), 0).unwrap_err();
+    rig.directory.delete(&rig.log.topic_id_partition()).unwrap();
+    rig.store.commit();
+    assert_eq!(rig.store.partitions().unwrap().len(), 0);
+    assert_eq!(rig.log.failure(), Some(StorageError::Deleted));
+}
+
 #[test]
 fn the_tail_keeps_to_its_budget_and_never_drops_what_is_not_synced() {
     let rig = rig_with(3000);

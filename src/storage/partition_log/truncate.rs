@@ -1,4 +1,8 @@
 //! Truncation at the end, and the start of the log moving up.
+//!
+//! What either has to read is read first: a disk that does not give it back leaves the log as it was, so that it can be tried again, or be given
+//! up, led or deleted meanwhile. (Read behind the cut, it left a log without producers, which nothing but another open of the store could
+//! have mended, while the store had nothing to be opened anew for.)
 
 use super::super::batch_header::header_of;
 use super::super::error::StorageError;
@@ -71,6 +75,7 @@ impl PartitionLog {
         let spanning = self.batch_at(&state, offset, state.log_end)?;
         let base = spanning.map(|batch| header_of(&batch)).transpose()?;
         let end = base.map_or(offset, |header| header.base_offset.clamp(state.log_start, offset));
+        let rebuilt = self.rebuilt(&state, end, now_ms)?;
 
         let mut ops = state.delete_batches(end..i64::MAX);
         ops.push(StoreOp::DeleteTimeEntries(end..i64::MAX));
@@ -89,12 +94,10 @@ impl PartitionLog {
         state.snapshots.retain(|s| s.0 <= end);
         let lost = state.lower_end(end);
         state.tail.truncate(end);
-        let rebuilt = self.rebuild(&mut state, now_ms);
-        let failed = rebuilt.as_ref().err().map_or_else(Vec::new, |error| state.fail(error.clone()));
+        state.take_rebuilt(rebuilt);
         drop(state);
         notify(lost);
-        notify(failed);
-        rebuilt.map(|()| end)
+        Ok(end)
     }
 
     /// Empties the log; it goes on at `offset` (Kafka: truncateFullyAndStartAt). A follower does this when the leader's log
