@@ -3,7 +3,7 @@
 //! The fetcher's lock is held for arithmetic only. The task owns the connection to the leader: one fetch in flight, and
 //! progress messages beside it. Answers are applied in the task, one partition after the other; what reads the disk
 //! (truncation, a moved log start) runs on a blocking thread and the task waits for it, which is rare. A stream that is dropped meanwhile ends
-//! without it: that work is done when it is done, beside the next stream ([`super::partition_follower`] says why it does no harm).
+//! without it: that work is done when it is done, beside the next stream (`partition_follower` says why it does no harm).
 
 use super::error::ReplicaError;
 use super::fetcher::{FetchEvent, FetchPosition, Fetcher, FetcherConfig};
