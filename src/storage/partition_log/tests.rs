@@ -177,7 +177,7 @@ fn a_late_truncation_cut_what_had_been_appended_and_synced_since() {
         let batch = TestBatch { base_offset, leader_epoch: epoch, ..TestBatch::default() }.build();
         rig.log.append_as_follower(batch, rig.log.end(), 0).unwrap()
     };
-    let decided_for = (0..3).map(|offset| follow(1, offset)).last().unwrap();
+    let [.., decided_for] = [0, 1, 2].map(|offset| follow(1, offset));
     assert_eq!(decided_for, OffsetAndEpoch { offset: 3, epoch: LeaderEpoch(1) });
     assert_eq!(rig.log.truncate_to(1, decided_for, 0), Ok(1));
     follow(2, 1);
