@@ -80,7 +80,7 @@ pub const DEFINITIONS: &[Definition] = &[
         "0",
         "only to a broker that lacks more than this percentage of the leaderships meant for it",
     ),
-    setting("message.max.bytes", "1048588", "largest record batch that is accepted, in bytes"),
+    setting("message.max.bytes", "1048588", "largest record batch that is accepted, in bytes; at most 104857600"),
     setting("log.retention.ms", "604800000", "how long records are kept, in milliseconds; -1 for ever"),
     setting("log.retention.minutes", "", "the same in minutes, unless log.retention.ms is set"),
     setting("log.retention.hours", "", "the same in hours, unless log.retention.minutes or log.retention.ms is set"),
@@ -127,7 +127,7 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     setting("replica.lag.time.max.ms", "10000", "how long a replica may lag before it leaves the ISR, in milliseconds"),
     setting("replica.fetch.max.bytes", "1048576", "bytes of one partition in one replication fetch"),
-    setting("replica.fetch.response.max.bytes", "10485760", "bytes of one replication fetch"),
+    setting("replica.fetch.response.max.bytes", "10485760", "bytes of one replication fetch; at most 104857600"),
     setting("replica.fetch.wait.max.ms", "500", "how long a replication fetch waits for news, in milliseconds"),
     setting(
         "controlled.shutdown.timeout.ms",

@@ -3,7 +3,7 @@
 use super::listeners::{self, HostPort, Listener};
 use super::{ConfigError, Settings, Source};
 use rookery_raft::ids::NodeId;
-use rookery_raft::image::config_def::{is_cluster_wide, topic_config_of_broker_config};
+use rookery_raft::image::config_def::{MESSAGE_BYTES_MAX, is_cluster_wide, topic_config_of_broker_config};
 use rookery_raft::image::topic_configs::TopicConfigs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -389,7 +389,8 @@ fn limits(s: &Settings) -> Result<Limits, ConfigError> {
         fetch_bytes: s.number("fetch.max.bytes", 1024, i32::MAX as usize)?,
         fetch_sessions: s.number("max.incremental.fetch.session.cache.slots", 0, 1_000_000)?,
         replica_fetch_partition_bytes: s.number("replica.fetch.max.bytes", 1024, i32::MAX as usize)?,
-        replica_fetch_bytes: s.number("replica.fetch.response.max.bytes", 1024, i32::MAX as usize)?,
+        // One answer is one frame: as much as the largest batch, and no more.
+        replica_fetch_bytes: s.number("replica.fetch.response.max.bytes", 1024, MESSAGE_BYTES_MAX as usize)?,
         log_cache_bytes: s.number("log.cache.bytes", 0, 1 << 40)?,
         free_bytes_soft: s.number("log.dirs.free.bytes.soft", 0, 1 << 50)?,
         free_bytes_hard: s.number("log.dirs.free.bytes.hard", 0, 1 << 50)?,
@@ -510,6 +511,8 @@ mod tests {
             (&[("leader.imbalance.per.broker.percentage", "101")], "from 0 to 100"),
             (&[("leader.imbalance.check.interval.seconds", "0")], "from 1 to 86400"),
             (&[("min.insync.replicas", "many")], "not a 32-bit integer"),
+            (&[("message.max.bytes", "104857601")], "must be between 0 and 104857600"),
+            (&[("replica.fetch.response.max.bytes", "104857601")], "from 1024 to 104857600"),
             (&[("num.partitions", "many")], "whole number"),
             (&[("quorum.heartbeat.interval.ms", "130")], "time-outs must grow"),
             (&[("broker.session.timeout.ms", "200")], "three times"),

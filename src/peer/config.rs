@@ -1,8 +1,13 @@
 //! Bounds and times of inter-broker connections.
 
 use super::Lane;
+use rookery_raft::image::config_def::MESSAGE_BYTES_MAX;
 use std::time::Duration;
 
+const MIB: usize = 1 << 20;
+/// A replication frame takes the largest batch there may be, or as much of smaller ones, and what is said of each partition: some 60
+/// bytes, of so many partitions as no broker has. What did not fit would stop the replication of its partition for ever.
+const REPLICATION_FRAME_BYTES: usize = MESSAGE_BYTES_MAX as usize + 28 * MIB;
 // Lengths on the wire are 32 bits; this leaves room for headers without a thought.
 const FRAME_BYTES_CEILING: usize = 1 << 30;
 
@@ -59,7 +64,6 @@ impl PeerConfig {
 impl Default for PeerConfig {
     fn default() -> Self {
         const KIB: usize = 1024;
-        const MIB: usize = 1024 * KIB;
         let lane = |frame_bytes_max, in_flight_max, request_bytes_max| LaneLimits {
             frame_bytes_max,
             in_flight_max,
@@ -77,11 +81,11 @@ impl Default for PeerConfig {
             handshakes_max: 256,
             shutdown_grace: Duration::from_secs(2),
             lanes: [
-                lane(16 * MIB, 64, 64 * MIB),   // Control: appends and snapshot chunks
-                lane(16 * MIB, 256, 64 * MIB),  // Controller: a large create-topics is a few MiB
-                lane(64 * KIB, 16, 4 * MIB),    // Heartbeat
-                lane(128 * MIB, 64, 128 * MIB), // Replication: fetch.max.bytes is 50 MiB, one batch may exceed it
-                lane(4 * KIB, 4, MIB),          // Probe
+                lane(16 * MIB, 64, 64 * MIB),  // Control: appends and snapshot chunks
+                lane(16 * MIB, 256, 64 * MIB), // Controller: a large create-topics is a few MiB
+                lane(64 * KIB, 16, 4 * MIB),   // Heartbeat
+                lane(REPLICATION_FRAME_BYTES, 64, 128 * MIB),
+                lane(4 * KIB, 4, MIB), // Probe
             ],
         }
     }

@@ -936,6 +936,9 @@ fn configs_are_checked_and_lists_grow_and_shrink() {
     let mut set = |name: &str, op| cluster.set_config(topic.clone(), name, op);
     assert!(matches!(set("nope", ConfigOp::Set("1".into())), Err(ControllerError::InvalidConfig(_))));
     assert!(matches!(set("retention.ms", ConfigOp::Append("1".into())), Err(ControllerError::InvalidConfig(_))));
+    // No frame between brokers takes a batch of more than 100 MiB.
+    let too_large = ConfigOp::Set("104857601".into());
+    assert!(matches!(set("max.message.bytes", too_large), Err(ControllerError::InvalidConfig(_))));
     set("cleanup.policy", ConfigOp::Append("compact".into())).expect("appended to the default");
     assert_eq!(cluster.image.topic_config("t", "cleanup.policy"), Some("delete,compact"));
     let mut set = |name: &str, op| cluster.set_config(topic.clone(), name, op);

@@ -16,6 +16,10 @@ pub const UNCLEAN_LEADER_ELECTION_ENABLE: &str = "unclean.leader.election.enable
 /// `log.cleanup.policy`.
 const LOG_CLEANUP_POLICY: &str = "log.cleanup.policy";
 
+/// The most that `max.message.bytes` may be: a larger batch would be taken and never replicated, since followers get it whole, in one
+/// frame between brokers, and frames have a bound. It is also what `socket.request.max.bytes` lets a client send unless raised.
+pub const MESSAGE_BYTES_MAX: i32 = 100 << 20;
+
 /// Defaults of topic configs that every replica and the controller must see alike: who counts towards a commit, who may
 /// lead, what may be dropped. They live in the metadata log, for a topic or for the whole cluster.
 pub const CLUSTER_WIDE: &[&str] = &[MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION_ENABLE, LOG_CLEANUP_POLICY];
@@ -82,7 +86,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
     def("local.retention.bytes", "log.local.retention.bytes", ConfigType::Long(-2, LONG), "-2"),
     def("local.retention.ms", "log.local.retention.ms", ConfigType::Long(-2, LONG), "-2"),
     def("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", ConfigType::Long(1, LONG), "9223372036854775807"),
-    def("max.message.bytes", "message.max.bytes", ConfigType::Int(0, INT), "1048588"),
+    def("max.message.bytes", "message.max.bytes", ConfigType::Int(0, MESSAGE_BYTES_MAX), "1048588"),
     def("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", ConfigType::Long(0, LONG), "3600000"),
     def("message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms", ConfigType::Long(0, LONG), "9223372036854775807"),
     def("message.timestamp.type", "log.message.timestamp.type", ConfigType::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime"),
@@ -264,14 +268,23 @@ mod tests {
             ("min.cleanable.dirty.ratio", "NaN"),
             ("leader.replication.throttled.replicas", "1-2"),
             ("remote.storage.enable", "true"),
+            ("max.message.bytes", "104857601"),
             ("no.such.config", "1"),
         ] {
             assert!(validate(&topic, name, bad).is_err(), "{name}={bad}");
         }
-        for (name, good) in [("cleanup.policy", "compact, delete"), ("retention.ms", "-1"), ("retention.bytes", "-5")] {
+        for (name, good) in [
+            ("cleanup.policy", "compact, delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-5"),
+            ("max.message.bytes", "104857600"),
+        ] {
             assert_eq!(validate(&topic, name, good), Ok(()), "{name}={good}");
         }
         assert!(validate(&ConfigResource::broker(crate::ids::NodeId(1)), MIN_INSYNC_REPLICAS, "1").is_err());
         assert_eq!(validate(&ConfigResource::cluster(), MIN_INSYNC_REPLICAS, "1"), Ok(()));
+        for brokers in [ConfigResource::broker(crate::ids::NodeId(1)), ConfigResource::cluster()] {
+            assert!(validate(&brokers, "message.max.bytes", "104857601").is_err(), "{brokers:?}");
+        }
     }
 }
