@@ -153,7 +153,8 @@ pub const DEFINITIONS: &[Definition] = &[
     setting(
         "queued.max.request.bytes",
         "268435456",
-        "bytes of requests being worked on in this node; beyond it sockets are not read",
+        "bytes of requests being read or worked on in this node, half of them for requests of up to 1 MiB and half for larger ones; \
+         beyond it sockets are not read",
     ),
     setting(
         "queued.max.response.bytes",

@@ -39,7 +39,7 @@ mod sync_group;
 use crate::broker::Broker;
 use crate::coordinator::ReplicaLog;
 use crate::coordinator::group::GroupCoordinator;
-use crate::net::{ConnectionInfo, Handled, Reply, RequestHandler};
+use crate::net::{ConnectionInfo, Handled, Reply, RequestBytes, RequestHandler};
 use crate::replica::ReplicaManager;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -154,18 +154,24 @@ impl Handlers {
 }
 
 impl RequestHandler for Handlers {
-    fn handle<'a>(&'a self, connection: &'a Arc<ConnectionInfo>, frame: Bytes) -> BoxFuture<'a, Handled> {
+    fn handle<'a>(
+        &'a self,
+        connection: &'a Arc<ConnectionInfo>,
+        frame: Bytes,
+        held: RequestBytes,
+    ) -> BoxFuture<'a, Handled> {
         async move {
             let (context, request) = match self.read(connection, frame) {
                 Ok(read) => read,
                 Err(handled) => return handled,
             };
             if let RequestKind::Produce(request) = request {
-                return produce::handle(self, context, request).await;
+                return produce::handle(self, context, request, held).await;
             }
             let this = self.clone();
             Handled::Later(
                 async move {
+                    let _until_answered = held;
                     let key = request.key();
                     let request = match request {
                         RequestKind::Fetch(fetch) => {

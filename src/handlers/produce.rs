@@ -1,12 +1,20 @@
 //! Produce (key 0): append, then wait as `acks` says.
 //!
 //! All appends of a request happen before [`handle`] returns, in the order of the request, so that batches of one
-//! connection keep their order; the answer waits in the returned future. The records are the frame's own bytes: nothing
-//! is copied between the socket and the log's queue.
+//! connection keep their order; the answer waits in the returned future.
+//!
+//! # What waits
+//!
+//! The log has its own copy of the records when an append returns, so nothing of the frame is left, and its bytes go back to the
+//! budget: partitions that cannot be acknowledged just now (the quorum lost, and a follower in the ISR dead) take nothing away from the
+//! requests of others. What waits is a place for each partition, of some [`WAITING_BYTES`], and is counted so (or as the frame, if that
+//! was smaller). Those that wait for the high watermark are at most as many as the purgatory takes: 100 000, 64 MB of a half that
+//! has 128 MiB unless told otherwise, whatever the size of their records. What waits for the leader's own disk is bounded by its queue;
+//! what was refused and only waits for the other partitions of its request, by the budget alone: that is why places are counted.
 
 use super::endpoints::{alive_endpoint, leader_of};
 use super::{Handlers, RequestContext};
-use crate::net::Handled;
+use crate::net::{Handled, RequestBytes};
 use crate::replica::{AppendOutcome, AppendRequest, NamedTopic, ReplicaError, RequiredAcks};
 use crate::storage::{AppendInfo, AppendOrigin};
 use futures_util::FutureExt;
@@ -37,6 +45,9 @@ const HINTS_FROM: i16 = 10;
 /// An answer is never waited for longer than this, whatever the client says.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
+/// What one partition's append takes until it is answered: its place in the purgatory, its timer, its part of the answer.
+pub(super) const WAITING_BYTES: usize = 640;
+
 /// What came of one partition's append.
 type Appended = Result<AppendOutcome, Refusal>;
 
@@ -58,7 +69,12 @@ impl From<ReplicaError> for Refusal {
     }
 }
 
-pub async fn handle(handlers: &Handlers, context: RequestContext, request: ProduceRequest) -> Handled {
+pub async fn handle(
+    handlers: &Handlers,
+    context: RequestContext,
+    request: ProduceRequest,
+    mut held: RequestBytes,
+) -> Handled {
     let image = handlers.broker.image();
     let acks = RequiredAcks::try_from(request.acks);
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
@@ -86,9 +102,11 @@ pub async fn handle(handlers: &Handlers, context: RequestContext, request: Produ
     if request.acks == 0 {
         return without_answer(topics.into_iter().flat_map(|(.., partitions)| partitions));
     }
+    held.keep(WAITING_BYTES * topics.iter().map(|(.., partitions)| partitions.len()).sum::<usize>());
     let handlers = handlers.clone();
     Handled::Later(
         async move {
+            let _until_answered = held;
             let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
             let responses = join_all(topics.into_iter().map(|(name, topic_id, id, partitions)| {
                 let (handlers, context) = (&handlers, &context);

@@ -6,6 +6,7 @@ use crate::broker::{ControllerChannel, Departures, Metadata, ProducerIds, Regist
 use crate::config::{ServerConfig, Settings};
 use crate::coordinator::GroupElections;
 use crate::coordinator::group::GroupConfig;
+use crate::net::RequestBudget;
 use crate::peer::{
     AddressBook, ClosedReason, Direction, Lane, LocalIdentity, PeerConfig, PeerEvent, PeerEvents, PeerIdentity,
     PeerPool,
@@ -121,6 +122,7 @@ struct Fixture {
     handlers: Handlers,
     connection: Arc<ConnectionInfo>,
     departures: Arc<Departures>,
+    budget: RequestBudget,
     answered: Mutex<BTreeSet<(i16, i16)>>,
     _stop: DropGuard,
 }
@@ -172,6 +174,7 @@ impl Fixture {
             handlers: Handlers::new(broker, replicas, groups),
             connection: Arc::new(ConnectionInfo { id: 1, peer, listener: "PLAINTEXT".into() }),
             departures,
+            budget: RequestBudget::new(8 << 20),
             answered: Mutex::default(),
             _stop: stop.drop_guard(),
         }
@@ -182,7 +185,9 @@ impl Fixture {
         let name = R::KEY.name();
         let frame = request_frame(request, version, 5, Some("me"));
         let frame = frame.unwrap_or_else(|error| panic!("{name} {version}: {error}")).into_bytes();
-        let mut handled = self.handlers.handle(&self.connection, frame.slice(4..)).await;
+        let frame = frame.slice(4..);
+        let held = self.budget.take(frame.len()).await;
+        let mut handled = self.handlers.handle(&self.connection, frame, held).await;
         self.answered.lock().insert((R::KEY as i16, version));
         loop {
             match handled {
@@ -249,6 +254,40 @@ async fn who_asks_the_wrong_broker_is_told_the_right_one() {
             (refused, leader_expected, told_expected),
             "Fetch {version}"
         );
+    }
+}
+
+/// Its records are in the log; the frame they came in would fill the budget, and nobody else's requests would be read.
+#[tokio::test]
+async fn a_produce_that_waited_for_the_high_watermark_held_its_frame() {
+    let id = TopicId(Uuid::from_u128(9));
+    let mut more = vec![registration(OTHER, 2), MetadataRecord::UnfenceBroker { id: OTHER, epoch: BrokerEpoch(2) }];
+    more.extend(topic("waits", id, ME));
+    let f = Fixture::start_with(more);
+    let partition = |name: &str, id: TopicId, timestamps: &[i64]| wire::produce::TopicProduceData {
+        name: name.into(),
+        topic_id: id.0,
+        partition_data: vec![wire::produce::PartitionProduceData {
+            index: 0,
+            records: Some(Records::from(batch(timestamps))),
+        }],
+    };
+    let waits = partition("waits", id, &[1000; 50_000]);
+    let elsewhere = partition("not there", TopicId(Uuid::from_u128(10)), &[1000; 500]);
+    for (acks, version, topics) in [(-1, 9, vec![&waits]), (-1, 13, vec![&waits, &elsewhere]), (1, 13, vec![&waits])] {
+        let topic_data: Vec<_> = topics.into_iter().cloned().collect();
+        let places = topic_data.len();
+        let request = ProduceRequest { acks, timeout_ms: 300_000, topic_data, ..Default::default() };
+        let frame = request_frame(&request, version, 5, Some("me")).expect("a frame").into_bytes().slice(4..);
+        drop(request);
+        let held = f.budget.take(frame.len()).await;
+        assert!(f.budget.in_use() > 300_000);
+        let handled = f.handlers.handle(&f.connection, frame.clone(), held).await;
+        let Handled::Later(waiting) = handled else { panic!("it is not answered before it is replicated") };
+        assert!(frame.is_unique(), "acks={acks}: nothing refers to the frame");
+        assert_eq!(f.budget.in_use(), places * produce::WAITING_BYTES, "acks={acks}");
+        drop(waiting);
+        assert_eq!(f.budget.in_use(), 0);
     }
 }
 

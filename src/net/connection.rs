@@ -1,7 +1,7 @@
 //! One client connection: a reader that runs requests in order, a writer that answers in order.
 
 use super::activity::{Activity, Due};
-use super::budget::{RequestBudget, RequestBytes};
+use super::budget::{FRAME_STEP_BYTES, RequestBudget, RequestBytes};
 use super::outgoing::Outgoing;
 use super::{ConnectionInfo, Handled, Reply, RequestHandler};
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,30 +26,34 @@ pub struct ConnectionLimits {
 
 /// Requests of one connection that are appended or parked and not yet answered. Clients keep 5 or fewer in flight.
 const IN_FLIGHT_MAX: usize = 64;
-/// A frame that has begun must get on: each step of it within this time.
+/// Within this time the first [`FRAME_STEP_BYTES`] of a frame must arrive, or all of a smaller one, and a frame finds room in the
+/// budget. Whoever takes longer for one request has been given up by its own client: Kafka's clients wait 30 s for an answer unless
+/// told otherwise (`request.timeout.ms`), sending included.
 const FRAME_STEP_MAX: Duration = Duration::from_secs(30);
+/// So much longer may a large frame take for each further [`FRAME_STEP_BYTES`]: see [`Pace`].
+const FRAME_PACE: Duration = Duration::from_secs(1);
 /// An answer that has begun must be read on: each step of it within this time. A client that reads byte by byte holds as much
 /// as one that does not read.
 const WRITE_STEP_MAX: Duration = Duration::from_secs(30);
 /// A step of an answer.
 const WRITE_STEP_BYTES: usize = 1 << 20;
-/// Bytes of a frame that are accounted before the rest of it has begun to arrive.
-const FRAME_STEP_BYTES: usize = 1 << 20;
 /// Small frames and length prefixes of several requests come in one read.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 /// After a stop was asked for, time for answers that are already due.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
-/// What became of a request, and what it holds until it is answered: its part of the budget, and the connection open.
-type Answered<'a> = (Handled, RequestBytes, Due<'a>);
+/// What became of a request, and that the connection is not idle until it is answered.
+type Answered<'a> = (Handled, Due<'a>);
 
 /// Why a connection ended, where that is worth a line.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("a frame of {0} bytes was announced; the bound is {1} (socket.request.max.bytes)")]
     FrameLength(i32, usize),
-    #[error("a frame stopped half-way for {} s", FRAME_STEP_MAX.as_secs())]
-    Stalled,
+    #[error("of a frame of {length} bytes only {arrived} had arrived after {} s", .after.as_secs())]
+    Stalled { length: usize, arrived: usize, after: Duration },
+    #[error("there was no room for {bytes} bytes of a frame for {} s (queued.max.request.bytes)", FRAME_STEP_MAX.as_secs())]
+    Crowded { bytes: usize },
     #[error("an answer was not read for {} s", WRITE_STEP_MAX.as_secs())]
     Unread,
     #[error("no request for {} s", .0.as_secs())]
@@ -84,7 +88,7 @@ pub async fn run(
     };
     let write = async {
         let mut result = Ok(());
-        while let Some((handled, _bytes, _due)) = responses.recv().await {
+        while let Some((handled, _due)) = responses.recv().await {
             result = write_response(&mut output, handled).await;
             if result.is_err() {
                 break;
@@ -132,17 +136,17 @@ async fn read_requests<'a>(
     queue: &mpsc::Sender<Answered<'a>>,
 ) -> Result<(), Ended> {
     loop {
-        let Some((frame, bytes)) = read_frame(input, budget, limits, activity).await? else {
+        let Some((frame, held)) = read_frame(input, budget, limits, activity).await? else {
             return Ok(());
         };
         let due = activity.due();
         metrics::counter!("rookery_net_request_bytes_total").increment(frame.len() as u64 + 4);
-        let handled = match handler.handle(info, frame).await {
+        let handled = match handler.handle(info, frame, held).await {
             Handled::NoReply => continue,
             Handled::Close(reason) => return Err(Ended::Refused(reason)),
             handled => handled,
         };
-        if queue.send((handled, bytes, due)).await.is_err() {
+        if queue.send((handled, due)).await.is_err() {
             return Ok(()); // the writer failed and says so itself
         }
     }
@@ -169,39 +173,72 @@ async fn read_frame(
             Err(_) => return Err(Ended::Idle(limits.idle_max)),
         }
     }
-    step(input.read_exact(&mut prefix[1..])).await?;
+    let mut pace = Pace::begin();
+    timeout_at(pace.next_by(0), input.read_exact(&mut prefix[1..])).await.map_err(|_| pace.missed(4, 1))??;
     let announced = i32::from_be_bytes(prefix);
     let length = usize::try_from(announced)
         .ok()
         .filter(|length| *length <= limits.frame_bytes_max)
         .ok_or(Ended::FrameLength(announced, limits.frame_bytes_max))?;
 
-    let mut held =
-        timeout(FRAME_STEP_MAX, budget.take(length.min(FRAME_STEP_BYTES))).await.map_err(|_| Ended::Stalled)?;
-    let mut frame = BytesMut::with_capacity(length.min(FRAME_STEP_BYTES));
+    let mut counted = length.min(FRAME_STEP_BYTES);
+    let mut held = room(budget, counted, &mut pace).await?;
+    let mut frame = BytesMut::with_capacity(counted);
     while frame.len() < length {
+        if frame.len() == counted {
+            // The whole of it is counted at once, and nothing is held while waiting for it: connections that each hold a
+            // part and wait for more would stop each other and everybody else.
+            drop(held);
+            counted = length;
+            held = room(budget, counted, &mut pace).await?;
+        }
         if frame.len() == frame.capacity() {
             // Doubling keeps the copies below one per byte; what is not yet received is not yet reserved.
-            let more = (length - frame.len()).min(frame.len());
-            if frame.len() == FRAME_STEP_BYTES {
-                // The whole rest is accounted at once, and nothing is held while waiting for it: connections that
-                // each hold a part and wait for more would stop each other and everybody else.
-                drop(held);
-                held = timeout(FRAME_STEP_MAX, budget.take(length)).await.map_err(|_| Ended::Stalled)?;
-            }
-            frame.reserve(more);
+            frame.reserve((length - frame.len()).min(frame.len()));
         }
-        let room = (frame.capacity() - frame.len()).min(length - frame.len());
-        let mut limited = (&mut *input).take(room as u64);
-        if step(limited.read_buf(&mut frame)).await? == 0 {
+        let space = (frame.capacity() - frame.len()).min(counted - frame.len());
+        let mut limited = (&mut *input).take(space as u64);
+        let read = timeout_at(pace.next_by(frame.len()), limited.read_buf(&mut frame)).await;
+        if read.map_err(|_| pace.missed(length, frame.len()))?? == 0 {
             return Err(Ended::Io(io::ErrorKind::UnexpectedEof.into()));
         }
     }
     Ok(Some((frame.freeze(), held)))
 }
 
-async fn step<T>(read: impl Future<Output = io::Result<T>>) -> Result<T, Ended> {
-    Ok(timeout(FRAME_STEP_MAX, read).await.map_err(|_| Ended::Stalled)??)
+/// Waits for a part of the budget; the client is not to blame for how long.
+async fn room(budget: &RequestBudget, bytes: usize, pace: &mut Pace) -> Result<RequestBytes, Ended> {
+    let asked = Instant::now();
+    let held = timeout(FRAME_STEP_MAX, budget.take(bytes)).await.map_err(|_| Ended::Crowded { bytes })?;
+    pace.began += asked.elapsed();
+    Ok(held)
+}
+
+/// How fast a frame must arrive: by [`FRAME_STEP_MAX`] its first step, and by [`FRAME_PACE`] later each further one.
+///
+/// Not a time for each read: one byte now and then would hold a frame's part of the budget for ever. Nor a time for the whole of
+/// a large frame from its beginning: so much would be held by whoever announces it and sends nothing more. What a large frame
+/// has sent in time is credited to it, so its client may pause, and a connection of 1 MiB/s is fast enough for any size. A slower
+/// one is cut off only after 30 s, when its client has given up by its own defaults. Whoever sends the first MiB of 100 MB and
+/// stops holds 100 MB for 31 s at most; whoever keeps to the pace, for 130 s, and has sent them.
+struct Pace {
+    began: Instant,
+}
+
+impl Pace {
+    fn begin() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    /// When more than `arrived` bytes must have come.
+    fn next_by(&self, arrived: usize) -> Instant {
+        let steps = u32::try_from(arrived / FRAME_STEP_BYTES).unwrap_or(u32::MAX);
+        self.began + FRAME_STEP_MAX + FRAME_PACE * steps
+    }
+
+    fn missed(&self, length: usize, arrived: usize) -> Ended {
+        Ended::Stalled { length, arrived, after: self.began.elapsed() }
+    }
 }
 
 async fn write_response(output: &mut (impl AsyncWriteExt + Unpin), mut handled: Handled) -> Result<(), Ended> {
@@ -246,7 +283,7 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
     use tokio_util::task::TaskTracker;
 
-    /// Answers with the frame; `p` parks until released, `n` has no answer, `x` closes, `!` panics, `h` answers with more than any socket
+    /// Answers with the frame; `p` parks until released and holds nothing meanwhile, `k` keeps its part of the budget, `n` has no answer, `x` closes, `!` panics, `h` answers with more than any socket
     /// takes, and holds something.
     #[derive(Default)]
     struct Echo {
@@ -256,6 +293,11 @@ mod tests {
     }
 
     const HUGE: usize = 64 << 20;
+    /// A frame of three steps, which is more than its half of the budget.
+    const LARGE: usize = 3 << 20;
+    const LARGE_HALF: usize = 2 << 20;
+    // Far above anything that should happen: a test that waits this long has failed.
+    const LONG: Duration = Duration::from_secs(60);
 
     fn reply(body: &Bytes) -> Handled {
         let mut out = Encoder::new();
@@ -265,16 +307,23 @@ mod tests {
     }
 
     impl RequestHandler for Echo {
-        fn handle<'a>(&'a self, _: &'a Arc<ConnectionInfo>, frame: Bytes) -> BoxFuture<'a, Handled> {
+        fn handle<'a>(
+            &'a self,
+            _: &'a Arc<ConnectionInfo>,
+            frame: Bytes,
+            held: RequestBytes,
+        ) -> BoxFuture<'a, Handled> {
             self.order.lock().push(frame.clone());
             async move {
                 match frame.first() {
-                    Some(b'p') => {
+                    Some(b'p' | b'k') => {
+                        let held = Some(held).filter(|_| frame[0] == b'k');
                         let (release, released) = oneshot::channel();
                         self.parked.lock().push(release);
                         Handled::Later(
                             async move {
                                 let _ = released.await;
+                                drop(held);
                                 reply(&frame)
                             }
                             .boxed(),
@@ -310,11 +359,11 @@ mod tests {
 
     async fn start_with(idle_max: Duration) -> Fixture {
         let (echo, stop, tracker) = (Arc::new(Echo::default()), CancellationToken::new(), TaskTracker::new());
-        let budget = RequestBudget::new(4 << 20);
+        let budget = RequestBudget::new(2 * LARGE_HALF);
         let config = NetConfig {
             connections_max: Arc::new(Semaphore::new(8)),
             budget: budget.clone(),
-            frame_bytes_max: 3 << 20,
+            frame_bytes_max: LARGE,
             idle_max,
         };
         let bound = BoundListener::bind("T", ("127.0.0.1", 0)).await.unwrap();
@@ -413,6 +462,131 @@ mod tests {
         while f.budget.in_use() != 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Waits until something is so. In real time: the test's own may stand still.
+    async fn until(is_so: impl Fn() -> bool) {
+        let began = std::time::Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < LONG, "it does not come about");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A client that has announced a large frame, whose first step is there and no more.
+    async fn begin_large(f: &Fixture) -> TcpStream {
+        let mut client = TcpStream::connect(f.address).await.unwrap();
+        let before = f.budget.in_use();
+        client.write_all(&(LARGE as u32).to_be_bytes()).await.unwrap();
+        until(|| f.budget.in_use() == before + FRAME_STEP_BYTES).await;
+        client.write_all(&[b'l'; FRAME_STEP_BYTES]).await.unwrap();
+        until(|| f.budget.in_use() == LARGE_HALF).await;
+        client
+    }
+
+    #[tokio::test]
+    async fn large_frames_that_trickled_in_kept_small_requests_of_others_from_being_answered() {
+        let f = start().await;
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(begin_large(&f).await);
+        }
+        for client in &mut clients {
+            client.write_all(b"l").await.unwrap();
+        }
+        let mut other = TcpStream::connect(f.address).await.unwrap();
+        for small in [vec![b'a'; 9], vec![b'b'; FRAME_STEP_BYTES]] {
+            send(&mut other, &small).await;
+            assert_eq!(receive(&mut other).await, small);
+        }
+        assert_eq!(f.budget.in_use(), LARGE_HALF, "they still are where they were");
+        for client in &mut clients {
+            client.write_all(&vec![b'l'; LARGE - FRAME_STEP_BYTES - 1]).await.unwrap();
+            assert_eq!(receive(client).await, vec![b'l'; LARGE], "and have been waiting for their turn");
+        }
+        until(|| f.budget.in_use() == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_handler_holds_a_part_of_the_budget_as_long_as_it_wants_it() {
+        let f = start().await;
+        let mut clients = Vec::new();
+        for (body, held) in [(&b"p"[..], 0), (b"keep", 4), (&[b'p'; 1000], 4)] {
+            let mut client = TcpStream::connect(f.address).await.unwrap();
+            send(&mut client, body).await;
+            clients.push((client, body));
+            until(|| f.echo.parked.lock().len() == clients.len()).await;
+            assert_eq!(f.budget.in_use(), held, "while it waits");
+        }
+        f.echo.parked.lock().drain(..).for_each(|release| release.send(()).unwrap());
+        for (client, body) in &mut clients {
+            assert_eq!(receive(client).await, *body);
+        }
+        until(|| f.budget.in_use() == 0).await;
+    }
+
+    /// Sends a little, again and again, until it is cut off; after how long that is.
+    async fn trickle(client: &mut TcpStream) -> Duration {
+        let began = Instant::now();
+        loop {
+            let _ = client.write_all(b"l").await; // it may be over by now
+            match timeout(FRAME_STEP_MAX / 3, client.read(&mut [0; 1])).await {
+                Err(_) => assert!(began.elapsed() < FRAME_STEP_MAX * 10, "it is never cut off"),
+                Ok(ended) => {
+                    assert_eq!(ended.unwrap_or(0), 0);
+                    return began.elapsed();
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_came_byte_by_byte_held_its_part_of_the_budget_for_ever() {
+        let f = start().await;
+        let mut small = TcpStream::connect(f.address).await.unwrap();
+        small.write_all(&1000u32.to_be_bytes()).await.unwrap();
+        assert!(trickle(&mut small).await < FRAME_STEP_MAX * 2);
+        let mut large = begin_large(&f).await;
+        assert!(trickle(&mut large).await < FRAME_STEP_MAX * 2);
+        until(|| f.budget.in_use() == 0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_is_served_and_a_wait_for_room_is_not_its_fault() {
+        let f = start().await;
+        for waits in [Duration::ZERO, FRAME_STEP_MAX / 2] {
+            let mut holder = TcpStream::connect(f.address).await.unwrap();
+            send(&mut holder, &[b'k'; LARGE]).await;
+            until(|| f.echo.parked.lock().len() == 1).await;
+            let mut slow = TcpStream::connect(f.address).await.unwrap();
+            slow.write_all(&(LARGE as u32).to_be_bytes()).await.unwrap();
+            until(|| f.budget.in_use() == LARGE_HALF + FRAME_STEP_BYTES).await;
+            tokio::time::sleep(FRAME_STEP_MAX - FRAME_PACE / 2).await;
+            slow.write_all(&[b's'; FRAME_STEP_BYTES]).await.unwrap();
+            until(|| f.budget.in_use() == LARGE_HALF).await;
+            tokio::time::sleep(waits).await;
+            f.echo.parked.lock().pop().unwrap().send(()).unwrap();
+            receive(&mut holder).await;
+            until(|| f.budget.in_use() == LARGE_HALF).await;
+            for _ in 1..LARGE / FRAME_STEP_BYTES {
+                tokio::time::sleep(FRAME_PACE).await;
+                slow.write_all(&[b's'; FRAME_STEP_BYTES]).await.unwrap();
+            }
+            assert_eq!(receive(&mut slow).await, vec![b's'; LARGE]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_finds_no_room_ends_its_connection() {
+        let f = start().await;
+        let mut holder = TcpStream::connect(f.address).await.unwrap();
+        send(&mut holder, &[b'k'; LARGE]).await;
+        until(|| f.echo.parked.lock().len() == 1).await;
+        let mut other = begin_large(&f).await;
+        assert_eq!(other.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        assert_eq!(f.budget.in_use(), LARGE_HALF);
+        f.echo.parked.lock().pop().unwrap().send(()).unwrap();
+        assert_eq!(receive(&mut holder).await, vec![b'k'; LARGE]);
     }
 
     #[tokio::test]
